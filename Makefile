@@ -1,0 +1,138 @@
+# Everything one does with this repository. `make` alone lists it.
+
+# --- Versions of the tools, all in one place -------------------------------
+PROTOC_GEN_GO_VERSION := v1.36.12
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.9.0
+# Also in internal/kafkatest (pom.xml, Version) and docker-compose.yml; a test compares them.
+KAFKA_VERSION         := 4.3.1
+# ----------------------------------------------------------------------------
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN  := $(CURDIR)/bin
+JARS := $(CURDIR)/.cache/kafka-$(KAFKA_VERSION)/libs
+export PATH := $(BIN):$(PATH)
+
+FUZZTIME ?= 10s
+TEST     ?= .
+
+##@ Run
+
+.PHONY: run run-dev-api run-dev-broker-balance run-dev-broker-flagger run-dev-broker-detector run-kafka
+run: ## everything in one process, with the embedded broker
+	go run cmd/main.go -service=all
+
+run-dev-api: ## the HTTP API (needs a Kafka on BROKER)
+	go run cmd/main.go -service=api
+
+run-dev-broker-balance: ## the balance processors
+	go run cmd/main.go -service=broker -broker_name=balance
+
+run-dev-broker-flagger: ## the flagger processors
+	go run cmd/main.go -service=broker -broker_name=flagger
+
+run-dev-broker-detector: ## the detector: the threshold processors
+	go run cmd/main.go -service=broker -broker_name=threshold
+
+run-kafka: kafka-jars ## one real Apache Kafka on 127.0.0.1:9092, without containers (needs Java 17)
+	go run ./internal/kafkatest/cmd/kafka -port 9092 -dir data/real-kafka
+
+##@ Test
+
+.PHONY: test test-kafka fuzz
+test: ## all tests that need only Go
+	go test -race -timeout 10m ./...
+
+# Packages one after another: each starts a Kafka, and one of them measures.
+test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their own, or the one on BROKER; TEST=regexp chooses
+	go test -race -tags kafka -count=1 -timeout 30m -p 1 -v -run '$(TEST)' ./internal/kafkatest/... ./test/...
+
+fuzz: ## every fuzz function for FUZZTIME (default 10s)
+	@n=0; for pkg in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "fuzz $$pkg $$f"; n=$$((n+1)); \
+	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done; echo "$$n fuzz functions run"
+
+##@ Check
+
+.PHONY: verify check-format check-vet check-lint check-modules check-generated check-vulnerabilities
+verify: check-format check-vet check-lint check-modules check-generated check-vulnerabilities ## format, vet, lint, modules, generated files, vulnerabilities
+	@echo "verify: all passed"
+
+check-format:
+	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard --deduplicate '*.go' | while read -r f; do [ ! -f "$$f" ] || echo "$$f"; done)); \
+	if [ -n "$$out" ]; then echo "gofmt differs; run gofmt -w on:"; echo "$$out"; exit 1; fi
+
+check-vet:
+	go vet ./...
+	go vet -tags kafka ./...
+
+check-lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
+	golangci-lint run ./...
+
+check-modules:
+	go mod tidy -diff
+	go mod verify
+
+# The comment that names the protoc version is not compared: any protoc will do.
+check-generated: $(BIN)/.protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
+	@command -v protoc >/dev/null || { echo "protoc is missing, so the generated files cannot be checked: install it (Debian: apt-get install protobuf-compiler)"; exit 1; }
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	protoc --go_out="$$tmp" ./proto/*.proto; \
+	diff -r -u -I '^//[[:space:]]*protoc  *v' internal/pb "$$tmp/internal/pb" || { echo "generated files are stale: run make proto-gen"; exit 1; }
+
+# Exit code 3 means vulnerabilities were found. Anything else that is not 0 is a
+# failure too, unless the reason is that the database cannot be reached.
+check-vulnerabilities: $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
+	@rc=0; out=$$(govulncheck ./... 2>&1) || rc=$$?; echo "$$out"; \
+	if [ $$rc -ne 0 ] && [ $$rc -ne 3 ] && grep -qE 'fetching vulnerabilities|dial tcp|lookup |connection refused|i/o timeout|[0-9]{3} (Forbidden|Bad Gateway|Service Unavailable)' <<<"$$out"; then \
+	  echo "NOT CHECKED: govulncheck could not reach its vulnerability database"; exit 0; \
+	fi; exit $$rc
+
+##@ Build
+
+.PHONY: build proto-gen kafka-jars clean
+build: ## the binary, as ./bin/coinbit
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/coinbit ./cmd
+
+proto-gen: $(BIN)/.protoc-gen-go-$(PROTOC_GEN_GO_VERSION) ## the Go code in internal/pb from proto/ (needs protoc)
+	protoc --go_out=. ./proto/*.proto
+
+kafka-jars: $(if $(KAFKA_LIBS),,$(JARS)/.complete) ## the jars of a real Apache Kafka, for tests (needs Maven)
+
+clean: ## remove what was built and fetched; data stays
+	rm -rf $(BIN) $(CURDIR)/.cache $(CURDIR)/tmp
+
+# A stamp file says that just this version is installed.
+$(BIN)/.protoc-gen-go-$(PROTOC_GEN_GO_VERSION):
+	@rm -f $(BIN)/.protoc-gen-go-*
+	GOBIN=$(BIN) go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
+	@touch $@
+
+$(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION):
+	@rm -f $(BIN)/.golangci-lint-*
+	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@touch $@
+
+$(BIN)/.govulncheck-$(GOVULNCHECK_VERSION):
+	@rm -f $(BIN)/.govulncheck-*
+	GOBIN=$(BIN) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+	@touch $@
+
+$(JARS)/.complete: internal/kafkatest/pom.xml
+	@command -v mvn >/dev/null || { echo "Maven is missing: install it, or set KAFKA_LIBS to the libs directory of an unpacked Apache Kafka $(KAFKA_VERSION)"; exit 1; }
+	rm -rf $(JARS)
+	mvn -q -B -f internal/kafkatest/pom.xml dependency:copy-dependencies -DoutputDirectory=$(JARS)
+	@touch $@
+
+##@ Help
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  %-26s %s\n", $$1, $$2}' Makefile

@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"sync/atomic"
+
+	"coinbit/internal/api"
+)
+
+// runAPI serves HTTP at once; what needs Kafka answers 503 until it is there.
+func runAPI(ctx context.Context, rt *runtime, _ command) error {
+	log, views := newDeposits(rt), newTables(rt)
+	handler, err := api.New(api.Options{
+		Log: log, Tables: views,
+		Partition: log.partition,
+		Now:       rt.now, NewID: newIDs(),
+		Keys: rt.cfg.APIKeys, RateLimit: rt.cfg.RateLimit,
+		Registry: rt.registry, Logger: rt.log,
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	// The producer and the views outlive the server, so that requests in flight
+	// get their answers.
+	backend, stop := context.WithCancel(context.WithoutCancel(ctx))
+	return parallel(ctx,
+		func(ctx context.Context) error {
+			defer stop()
+			return rt.serve(ctx, "PORT", rt.cfg.Port, handler.Handler(rt.adminRoutes))
+		},
+		func(context.Context) error { return rt.supervise(backend, "deposits", log.attempt) },
+		func(context.Context) error { return views.run(backend, rt) },
+	)
+}
+
+// newIDs returns a source of deposit ids: consecutive from a random start, so
+// that one process never repeats one and two processes practically never do.
+func newIDs() func() uint64 {
+	var start [8]byte
+	_, _ = rand.Read(start[:]) // crypto/rand never fails
+	var n atomic.Uint64
+	n.Store(binary.NativeEndian.Uint64(start[:]))
+	return func() uint64 {
+		for {
+			if id := n.Add(1); id != 0 { // 0 means none
+				return id
+			}
+		}
+	}
+}

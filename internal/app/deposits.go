@@ -1,0 +1,136 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/api"
+	"coinbit/internal/kafka"
+	"coinbit/internal/pb"
+	"coinbit/internal/stream"
+)
+
+const (
+	// maxInFlight bounds deposits handed to the producer and not answered. The
+	// producer's buffer is as large, so handing over never blocks a request.
+	maxInFlight = 4096
+	// maxBatch is how many deposits one request to a broker holds. A row
+	// remembers as many deposit ids, so a request repeated by sarama under a new
+	// epoch is recognised even when it went to one wallet.
+	maxBatch = 64
+)
+
+// deposits appends to the deposit topic through a Goka emitter. It is the API's
+// api.Log.
+type deposits struct {
+	*runtime
+	emitter  atomic.Pointer[goka.Emitter]
+	count    atomic.Int32 // partitions, 0 while not known
+	monitor  kafka.Monitor
+	inFlight atomic.Int64
+}
+
+var _ api.Log = (*deposits)(nil)
+
+func newDeposits(rt *runtime) *deposits {
+	d := &deposits{runtime: rt}
+	rt.health.add("kafka", d.ready)
+	return d
+}
+
+func (d *deposits) ready() error {
+	if d.emitter.Load() == nil || d.monitor.Away() {
+		return errKafkaAway
+	}
+	return nil
+}
+
+var (
+	errKafkaAway = errors.New("kafka is away")
+	errTooMany   = errors.New("too many deposits in flight")
+)
+
+// partition is the wallet's partition; an error until Kafka was there once.
+func (d *deposits) partition(walletID string) (int32, error) {
+	n := d.count.Load()
+	if n == 0 {
+		return 0, errKafkaAway
+	}
+	return stream.Partition(walletID, n), nil
+}
+
+// Append sends a deposit and waits until all in-sync replicas have it. After
+// the hand-over every failure is api.ErrUnknown: the producer goes on trying.
+func (d *deposits) Append(ctx context.Context, deposit *pb.Deposit) (api.Position, error) {
+	emitter := d.emitter.Load()
+	if emitter == nil || d.monitor.Away() {
+		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, errKafkaAway)
+	}
+	if d.inFlight.Add(1) > maxInFlight {
+		d.inFlight.Add(-1)
+		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, errTooMany)
+	}
+	promise, err := emitter.Emit(deposit.WalletId, deposit)
+	if err != nil { // only encoding fails here
+		d.inFlight.Add(-1)
+		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, err)
+	}
+	type answer struct {
+		position api.Position
+		err      error
+	}
+	answered := make(chan answer, 1)
+	promise.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
+		d.inFlight.Add(-1)
+		if err != nil {
+			answered <- answer{err: fmt.Errorf("%w: %w", api.ErrUnknown, err)}
+			return
+		}
+		answered <- answer{position: api.Position{Partition: m.Partition, Offset: m.Offset}}
+	})
+	select {
+	case a := <-answered:
+		return a.position, a.err
+	case <-ctx.Done():
+		return api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, ctx.Err())
+	}
+}
+
+// flushTimeout bounds the wait for answers when the API stops.
+const flushTimeout = 4 * time.Second
+
+// attempt keeps an emitter until ctx is done.
+func (d *deposits) attempt(ctx context.Context) error {
+	cluster, err := d.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	d.count.Store(cluster.Partitions)
+	emitter, err := goka.NewEmitter(d.client.Brokers(), stream.DepositStream, new(stream.DepositEncoder),
+		goka.WithEmitterClientID("coinbit-api"),
+		goka.WithEmitterHasher(stream.NewHasher),
+		goka.WithEmitterProducerBuilder(d.client.ProducerBuilder(
+			kafka.ProducerOptions{Buffer: maxInFlight, MaxBatch: maxBatch}, nil)),
+	)
+	if err != nil {
+		return fmt.Errorf("build emitter: %w", err)
+	}
+	d.emitter.Store(emitter)
+	d.monitor.Run(ctx, d.client, d.log)
+	d.emitter.Store(nil)
+
+	finished := make(chan error, 1)
+	go func() { finished <- emitter.Finish() }()
+	select {
+	case err := <-finished:
+		return err
+	case <-time.After(flushTimeout):
+		return fmt.Errorf("deposits without an answer after %s: %w", flushTimeout, kafka.ErrUnreachable)
+	}
+}

@@ -1,0 +1,149 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"coinbit/internal/api"
+)
+
+// health collects what must hold for /readyz to answer 200.
+type health struct {
+	mu     sync.Mutex
+	checks []check
+}
+
+type check struct {
+	name  string
+	ready func() error
+}
+
+// add registers a check; its error says what is not ready yet.
+func (h *health) add(name string, ready func() error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checks = append(h.checks, check{name, ready})
+}
+
+// report writes one line a check and tells whether all are ready.
+func (h *health) report(w io.Writer) bool {
+	h.mu.Lock()
+	checks := slices.Clone(h.checks)
+	h.mu.Unlock()
+	ok := true
+	for _, c := range checks {
+		state := "ready"
+		if err := c.ready(); err != nil {
+			state, ok = err.Error(), false
+		}
+		fmt.Fprintf(w, "%s: %s\n", c.name, state)
+	}
+	return ok
+}
+
+// adminRoutes serves /healthz (the process runs), /readyz (it has caught up) and
+// /metrics.
+func (rt *runtime) adminRoutes(r *mux.Router) {
+	get := func(path string, h http.Handler) { r.Handle(path, h).Methods(http.MethodGet, http.MethodHead) }
+	get("/healthz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n")
+	}))
+	get("/readyz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var body writer
+		if !rt.health.report(&body) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = w.Write(body)
+	}))
+	get("/metrics", promhttp.HandlerFor(rt.registry, promhttp.HandlerOpts{}))
+}
+
+// writer is a byte slice to print into.
+type writer []byte
+
+func (w *writer) Write(p []byte) (int, error) {
+	*w = append(*w, p...)
+	return len(p), nil
+}
+
+// admin serves adminRoutes on ADMIN_PORT until ctx is done; nothing when it is unset.
+func (rt *runtime) admin(ctx context.Context) error {
+	if rt.cfg.AdminPort == "" {
+		<-ctx.Done()
+		return nil
+	}
+	r := mux.NewRouter()
+	rt.adminRoutes(r)
+	return rt.serve(ctx, "ADMIN_PORT", rt.cfg.AdminPort, r)
+}
+
+// drainTimeout is what requests in flight get when a server stops.
+const drainTimeout = 2 * time.Second
+
+// serve listens on addr, which setting named, and serves until ctx is done.
+func (rt *runtime) serve(ctx context.Context, setting, addr string, h http.Handler) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%s: cannot listen on %s: %w", setting, addr, err)
+	}
+	rt.log.Info("listening", "setting", setting, "addr", ln.Addr().String())
+	rt.onListen(ln.Addr().String())
+	server := api.NewServer(h, rt.log)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("%s: %w", setting, err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		_ = server.Close()
+	}
+	<-failed
+	return nil
+}
+
+// runHealth asks the service on ADMIN_PORT, or else on PORT, whether it is ready.
+func runHealth(ctx context.Context, rt *runtime, _ command) error {
+	addr := rt.cfg.AdminPort
+	if addr == "" {
+		addr = rt.cfg.Port
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if _, err := io.Copy(rt.stdout, io.LimitReader(res.Body, 64<<10)); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return errors.New("not ready")
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+// Package app is the composition root: it reads the command line and the
+// settings, builds the chosen service from the other packages and runs it until
+// told to stop. It is the only package that knows all the others, and it holds
+// no rule about money.
+package app
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"coinbit/internal/config"
+	"coinbit/internal/kafka"
+)
+
+// Exit codes of the binary.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// settingsFile is read from the working directory, if it is there.
+const settingsFile = "config.env"
+
+// stopTimeout bounds how long a service may take to stop while Kafka is away.
+const stopTimeout = 8 * time.Second
+
+// usageError is a command line or setting at fault: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// command is the parsed command line.
+type command struct {
+	service string
+	wallet  string
+	remove  bool
+}
+
+// Main runs the program and returns its exit code: 0 after ctx is done and
+// everything is flushed, 2 for a usage or configuration error, 1 for the rest.
+func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	cmd, svc, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "\ncoinbit: %v\n", err)
+		return exitUsage
+	}
+	cfg, err := config.Load(settingsFile, environ)
+	if err != nil {
+		fmt.Fprintf(stderr, "coinbit: %v\n", err)
+		return exitUsage
+	}
+	log := logger(cfg, stderr)
+	rt, err := newRuntime(cfg, log, stdout)
+	if err != nil {
+		fmt.Fprintf(stderr, "coinbit: %v\n", err)
+		return exitUsage
+	}
+	err = runBounded(ctx, func() error { return svc.run(ctx, rt, cmd) })
+	if usage := (usageError{}); errors.As(err, &usage) {
+		fmt.Fprintf(stderr, "coinbit: %v\n", err)
+		return exitUsage
+	}
+	if err != nil {
+		log.Error("stopped with an error", "service", svc.name, "err", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// errStuck says that a service did not stop in time.
+var errStuck = fmt.Errorf("not stopped within %s, what was in flight is unknown: %w", stopTimeout, kafka.ErrUnreachable)
+
+// runBounded waits for run, but not longer than stopTimeout after ctx is done:
+// inside Goka and sarama a stop can wait a minute for an absent broker.
+func runBounded(ctx context.Context, run func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- run() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stopTimeout):
+		return errStuck
+	}
+}
+
+func parse(args []string, stderr io.Writer) (command, service, error) {
+	var cmd command
+	fs := flag.NewFlagSet("coinbit", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // usage prints what flag would
+	var name, broker string
+	fs.StringVar(&name, "service", "", "")
+	fs.StringVar(&broker, "broker_name", "", "")
+	fs.StringVar(&cmd.wallet, "wallet", "", "")
+	fs.BoolVar(&cmd.remove, "remove", false, "")
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		usage(stderr, name)
+		return cmd, service{}, err
+	}
+	if err == nil && fs.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if err == nil {
+		err = cmd.choose(name, broker)
+	}
+	if err != nil {
+		usage(stderr, "")
+		return cmd, service{}, err
+	}
+	svc, _ := find(cmd.service)
+	return cmd, svc, nil
+}
+
+// choose turns -service and -broker_name into a service's name.
+func (c *command) choose(name, broker string) error {
+	if name == "broker" {
+		if _, ok := find(broker); !ok || !isGroup(broker) {
+			return fmt.Errorf("-broker_name: got %q, takes balance, flagger or threshold", broker)
+		}
+		name = broker
+	} else if broker != "" {
+		return errors.New("-broker_name goes with -service=broker")
+	}
+	if name == "" {
+		return errors.New("-service is missing")
+	}
+	svc, ok := find(name)
+	if !ok {
+		return fmt.Errorf("-service: got %q, takes one of those above", name)
+	}
+	if svc.name == "flag" && c.wallet == "" {
+		return errors.New("-wallet is missing: whose flag?")
+	}
+	if svc.name != "flag" && (c.wallet != "" || c.remove) {
+		return errors.New("-wallet and -remove go with -service=flag")
+	}
+	c.service = name
+	return nil
+}
+
+func logger(cfg config.Config, w io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

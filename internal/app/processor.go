@@ -1,0 +1,204 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/kafka"
+	"coinbit/internal/store"
+	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
+)
+
+// processors runs processor groups; it is the suite's stream.Broker.
+type processors struct{ rt *runtime }
+
+var _ stream.Broker = processors{}
+
+func runGroup(g stream.Group) func(context.Context, *runtime, command) error {
+	return func(ctx context.Context, rt *runtime, _ command) error {
+		return parallel(ctx, rt.admin, func(ctx context.Context) error {
+			return processors{rt}.Execute(ctx, g)
+		})
+	}
+}
+
+// Execute runs the processor of groupName until ctx is done, building it anew
+// whenever it fails.
+func (p processors) Execute(ctx context.Context, groupName stream.Group) error {
+	g, ok := groups[groupName]
+	if !ok {
+		return usageError{fmt.Errorf("no processor group %q", groupName)}
+	}
+	run := &groupRun{runtime: p.rt, name: groupName, group: g, log: p.rt.log.With("service", string(groupName))}
+	p.rt.health.add(string(groupName), run.ready)
+	return p.rt.supervise(ctx, string(groupName), run.attempt)
+}
+
+// groupRun is one group in this process, across the processors built for it.
+type groupRun struct {
+	*runtime
+	group
+	name stream.Group
+	log  *slog.Logger
+
+	ruleSaid sync.Once
+
+	mu       sync.Mutex
+	running  *goka.Processor
+	inflight *kafka.Inflight
+}
+
+// attempt builds a processor and runs it until it ends.
+func (r *groupRun) attempt(ctx context.Context) error {
+	cluster, err := r.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := store.Claim(r.cfg.StateDir, cluster.ID, string(r.name))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+
+	table := string(r.name.Table())
+	stores := &openStores{table: table}
+	storage, err := dir.Builder(table, cluster.TopicIDs[table], store.Lead, stores.opened)
+	if err != nil {
+		return err
+	}
+	inflight := &kafka.Inflight{OnMarked: func(m *sarama.ConsumerMessage) {
+		r.metrics.delay.WithLabelValues(string(r.name)).Observe(kafka.Delay(m).Seconds())
+	}}
+	var producer *kafka.Producer
+	env := r.env(cluster, inflight, &producer)
+	stale := r.metrics.staleRows.WithLabelValues(table)
+	processor, err := goka.NewProcessor(r.client.Brokers(), r.graph(env),
+		goka.WithLogger(gokaLogger{r.log}),
+		goka.WithHasher(stream.NewHasher),
+		goka.WithNilHandling(goka.NilProcess),
+		goka.WithPartitionChannelSize(256),
+		goka.WithStorageBuilder(storage),
+		goka.WithUpdateCallback(updater(r.version, stale, func(string) {})),
+		goka.WithConsumerGroupBuilder(r.client.GroupBuilder(inflight)),
+		goka.WithConsumerSaramaBuilder(r.client.Reader),
+		goka.WithTopicManagerBuilder(r.client.TopicManager),
+		goka.WithProducerBuilder(r.client.ProducerBuilder(
+			kafka.ProducerOptions{OnAck: stores.acked},
+			func(p *kafka.Producer) { producer = p },
+		)),
+	)
+	if err != nil {
+		return fmt.Errorf("build processor: %w", err)
+	}
+	r.set(processor, inflight)
+	defer r.set(nil, nil)
+	r.log.Info("processor starting", "cluster", cluster.ID, "partitions", cluster.Partitions, "state", dir.Path())
+	return processor.Run(ctx)
+}
+
+// env is what the callbacks are given. producer is set when Goka builds it,
+// before the first message.
+func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, producer **kafka.Producer) stream.Env {
+	counters := make(map[wallet.Verdict]func())
+	for _, v := range wallet.Verdicts() {
+		counters[v] = r.metrics.messages.WithLabelValues(string(r.name), v.String()).Inc
+	}
+	return stream.Env{
+		Partitions: cluster.Partitions,
+		Rule:       r.rule(),
+		HighWater:  func(t goka.Stream, p int32) int64 { return inflight.HighWater(string(t), p) },
+		Count:      func(v wallet.Verdict) { counters[v]() },
+		RuleChanged: func(was wallet.Rule) {
+			r.ruleSaid.Do(func() {
+				r.log.Warn("rows were folded with another rule; windows go on with the one in force",
+					"was_threshold", was.Threshold, "was_period_ms", was.PeriodMs,
+					"threshold", r.rule().Threshold, "period_ms", r.rule().PeriodMs)
+			})
+		},
+		SetAside: func(ctx goka.Context, reason error) *goka.Promise {
+			done := ctx.DeferCommit()
+			m := inflight.Message(string(ctx.Topic()), ctx.Partition(), ctx.Offset())
+			if m == nil { // only when the session is over
+				done(stream.ErrSessionOver)
+				promise, finish := goka.NewPromiseWithFinisher()
+				finish(nil, stream.ErrSessionOver)
+				return promise
+			}
+			r.metrics.deadLetters.WithLabelValues(string(r.deadLetter)).Inc()
+			return (*producer).SetAside(r.deadLetter, m, reason.Error()).Then(done)
+		},
+	}
+}
+
+func (r *groupRun) set(p *goka.Processor, f *kafka.Inflight) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running, r.inflight = p, f
+	if p == nil {
+		r.metrics.groups.unset(r.name)
+		return
+	}
+	r.metrics.groups.set(r.name, runningGroup{p, f})
+}
+
+// ready is nil when the processor runs and has applied what was there when it
+// started.
+func (r *groupRun) ready() error {
+	r.mu.Lock()
+	p, f := r.running, r.inflight
+	r.mu.Unlock()
+	if p == nil {
+		return errors.New("waiting for kafka")
+	}
+	if !p.Recovered() {
+		return errors.New("recovering its table, or joining the group")
+	}
+	var behind error
+	f.Lag(func(topic string, partition int32, lag int64, caughtUp bool) {
+		if !caughtUp {
+			behind = fmt.Errorf("catching up: %s/%d is %d behind", topic, partition, lag)
+		}
+	})
+	return behind
+}
+
+// openStores finds the store of an acknowledged row.
+type openStores struct {
+	table string
+	m     sync.Map // partition → *store.Store
+}
+
+func (o *openStores) opened(partition int32, s *store.Store) { o.m.Store(partition, s) }
+
+func (o *openStores) acked(m *sarama.ProducerMessage) error {
+	if m.Topic != o.table {
+		return nil
+	}
+	s, ok := o.m.Load(m.Partition)
+	if !ok {
+		return fmt.Errorf("row stored on partition %d, which is not open", m.Partition)
+	}
+	key, err := m.Key.Encode()
+	if err != nil {
+		return err
+	}
+	value, err := m.Value.Encode()
+	if err != nil {
+		return err
+	}
+	return s.(*store.Store).Acked(string(key), value, m.Offset) //nolint:forcetypeassert // only opened stores
+}
+
+// gokaLogger sends Goka's own lines to debug: the supervisor says what matters.
+type gokaLogger struct{ log *slog.Logger }
+
+func (l gokaLogger) Print(v ...interface{})            { l.log.Debug(fmt.Sprint(v...)) }
+func (l gokaLogger) Println(v ...interface{})          { l.log.Debug(fmt.Sprint(v...)) }
+func (l gokaLogger) Printf(f string, v ...interface{}) { l.log.Debug(fmt.Sprintf(f, v...)) }

@@ -1,0 +1,156 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"coinbit/internal/config"
+	"coinbit/internal/kafka"
+	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
+)
+
+// runtime is what every service is built from. Tests make their own; there are
+// no globals.
+type runtime struct {
+	cfg      config.Config
+	log      *slog.Logger
+	stdout   io.Writer
+	client   *kafka.Client
+	registry *prometheus.Registry
+	metrics  *metrics
+	health   *health
+	now      func() time.Time // event time of deposits; tests set it
+	onListen func(addr string)
+}
+
+func newRuntime(cfg config.Config, log *slog.Logger, stdout io.Writer) (*runtime, error) {
+	client, err := kafka.NewClient(kafka.Settings{
+		Brokers: cfg.Brokers,
+		TLSCA:   cfg.KafkaTLSCA, TLSCert: cfg.KafkaTLSCert, TLSKey: cfg.KafkaTLSKey,
+		SASLMechanism: cfg.KafkaSASLMechanism, SASLUser: cfg.KafkaSASLUser, SASLPassword: cfg.KafkaSASLPassword,
+	}, log)
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return &runtime{
+		cfg: cfg, log: log, stdout: stdout, client: client,
+		registry: registry, metrics: newMetrics(registry), health: &health{}, now: time.Now,
+		onListen: func(string) {},
+	}, nil
+}
+
+// rule is the threshold rule in force.
+func (rt *runtime) rule() wallet.Rule {
+	return wallet.Rule{Threshold: rt.cfg.ThresholdAmount, PeriodMs: rt.cfg.RollingPeriod.Milliseconds()}
+}
+
+// ensure creates and checks the topics.
+func (rt *runtime) ensure(ctx context.Context) (kafka.Cluster, error) {
+	return rt.client.Ensure(ctx, stream.Topics(), rt.cfg.Partitions, rt.cfg.ReplicationFactor)
+}
+
+// Back-off of a service that failed, and how often an absent broker is probed.
+const (
+	firstBackoff = 200 * time.Millisecond
+	maxBackoff   = 5 * time.Second
+	probePause   = 500 * time.Millisecond
+	// steady is how long an attempt must have run for the back-off to start over.
+	steady = 30 * time.Second
+)
+
+// supervise runs attempt until ctx is done, building anew after each failure: at
+// once when Kafka was away and is back, else with back-off. It returns what was
+// wrong at the end: nil, or why something may not be flushed.
+func (rt *runtime) supervise(ctx context.Context, name string, attempt func(ctx context.Context) error) error {
+	log := rt.log.With("service", name)
+	backoff := firstBackoff
+	for {
+		started := time.Now()
+		err := attempt(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return rt.final(err)
+		case err == nil:
+			err = errors.New("ended without being told to")
+		}
+		if rt.client.Probe(ctx) != nil {
+			if !rt.awaitKafka(ctx, log, err) {
+				return fmt.Errorf("%s: %w", name, kafka.ErrUnreachable)
+			}
+			backoff = firstBackoff
+			continue
+		}
+		if time.Since(started) > steady {
+			backoff = firstBackoff
+		}
+		log.Warn("failed, building it anew", "in", backoff, "err", err)
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return nil
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// awaitKafka waits until a broker answers; false when ctx was done first.
+func (rt *runtime) awaitKafka(ctx context.Context, log *slog.Logger, cause error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	log.Warn("kafka is away, waiting for it", "brokers", rt.cfg.Brokers, "err", cause)
+	since := time.Now()
+	for rt.client.Probe(ctx) != nil {
+		select {
+		case <-time.After(probePause):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	log.Info("kafka is back", "after", time.Since(since).Round(time.Millisecond))
+	return true
+}
+
+// final is the verdict on an attempt that ended because it was told to. A
+// message cut off in mid-work is not lost: it is delivered again.
+func (rt *runtime) final(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, stream.ErrSessionOver) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if rt.client.Probe(ctx) != nil {
+			return kafka.ErrUnreachable
+		}
+		return nil
+	}
+	return err
+}
+
+// parallel runs all of fs until they have ended and joins their errors. When one
+// ends, the others are told to stop.
+func parallel(ctx context.Context, fs ...func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(fs))
+	var wg sync.WaitGroup
+	for i, f := range fs {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer cancel()
+			errs[i] = f(ctx)
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

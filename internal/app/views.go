@@ -1,0 +1,239 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/api"
+	"coinbit/internal/kafka"
+	"coinbit/internal/store"
+	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
+)
+
+// tables answers the API from three Goka views. It is the API's api.Tables.
+type tables struct {
+	views    map[stream.Group]*view
+	watchers watchers
+}
+
+var _ api.Tables = (*tables)(nil)
+
+func newTables(rt *runtime) *tables {
+	t := &tables{views: make(map[stream.Group]*view)}
+	for _, g := range stream.Groups() {
+		v := &view{runtime: rt, group: groups[g], table: g.Table(), changed: t.watchers.notify}
+		v.log = rt.log.With("view", string(v.table))
+		t.views[g] = v
+		rt.health.add("view "+string(v.table), v.ready)
+	}
+	return t
+}
+
+// run keeps all views up until ctx is done.
+func (t *tables) run(ctx context.Context, rt *runtime) error {
+	var fs []func(context.Context) error
+	for _, v := range t.views {
+		fs = append(fs, func(ctx context.Context) error {
+			return rt.supervise(ctx, "view "+string(v.table), v.attempt)
+		})
+	}
+	return parallel(ctx, fs...)
+}
+
+// Ready is nil once every view has caught up.
+func (t *tables) Ready() error {
+	for _, g := range stream.Groups() {
+		if err := t.views[g].ready(); err != nil {
+			return fmt.Errorf("%s: %w", t.views[g].table, err)
+		}
+	}
+	return nil
+}
+
+func (t *tables) Balance(walletID string) (wallet.Account, error) {
+	row, err := t.views[stream.BalanceGroup].get(walletID)
+	if err != nil {
+		return wallet.Account{}, err
+	}
+	return stream.LoadBalance(row)
+}
+
+func (t *tables) Counter(walletID string) (wallet.Counter, error) {
+	row, err := t.views[stream.ThresholdGroup].get(walletID)
+	if err != nil {
+		return wallet.Counter{}, err
+	}
+	return stream.LoadCounter(row)
+}
+
+func (t *tables) Flag(walletID string) (wallet.Flag, error) {
+	row, err := t.views[stream.FlaggerGroup].get(walletID)
+	if err != nil {
+		return wallet.Flag{}, err
+	}
+	return stream.LoadFlag(row)
+}
+
+func (t *tables) Watch(walletID string) (<-chan struct{}, func()) { return t.watchers.watch(walletID) }
+
+// view is one Goka view across the ones built for it. Goka answers nil, not an
+// error, while a view catches up, so nothing is served before it has once; a
+// reconnect later serves what is held.
+type view struct {
+	*runtime
+	group
+	table   goka.Table
+	log     *slog.Logger
+	changed func(walletID string)
+
+	caughtUp atomic.Pointer[goka.View]
+}
+
+var errCatchingUp = errors.New("catching up")
+
+func (v *view) ready() error {
+	if v.caughtUp.Load() == nil {
+		return errCatchingUp
+	}
+	return nil
+}
+
+func (v *view) get(walletID string) (any, error) {
+	view := v.caughtUp.Load()
+	if view == nil {
+		return nil, errCatchingUp
+	}
+	return view.Get(walletID)
+}
+
+// attempt builds a view and runs it until it ends.
+func (v *view) attempt(ctx context.Context) error {
+	cluster, err := v.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := store.Claim(v.cfg.StateDir, cluster.ID, "view-"+string(v.table))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	storage, err := dir.Builder(string(v.table), cluster.TopicIDs[string(v.table)], store.Follow, func(int32, *store.Store) {})
+	if err != nil {
+		return err
+	}
+	var clients closers // Goka's view never closes the clients it builds
+	defer clients.close()
+	stale := v.metrics.staleRows.WithLabelValues(string(v.table))
+	view, err := goka.NewView(v.client.Brokers(), v.table, v.codec,
+		goka.WithViewLogger(gokaLogger{v.log}),
+		goka.WithViewHasher(stream.NewHasher),
+		goka.WithViewStorageBuilder(storage),
+		goka.WithViewCallback(updater(v.version, stale, v.changed)),
+		goka.WithViewAutoReconnect(),
+		goka.WithViewBackoffBuilder(func() (goka.Backoff, error) {
+			return goka.NewSimpleBackoff(firstBackoff, maxBackoff), nil
+		}),
+		goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer, error) {
+			reader, err := v.client.Reader(brokers, clientID)
+			return keep(&clients, reader, err)
+		}),
+		goka.WithViewTopicManagerBuilder(func(brokers []string) (goka.TopicManager, error) {
+			manager, err := v.client.TopicManager(brokers)
+			return keep(&clients, manager, err)
+		}),
+	)
+	if err != nil {
+		return fmt.Errorf("build view: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var waiter sync.WaitGroup
+	waiter.Add(1)
+	go func() {
+		defer waiter.Done()
+		started := time.Now()
+		select {
+		case <-view.WaitRunning():
+			v.caughtUp.Store(view)
+			v.log.Info("view has caught up", "after", time.Since(started).Round(time.Millisecond))
+		case <-ctx.Done():
+		}
+	}()
+	err = view.Run(ctx)
+	cancel()
+	waiter.Wait()
+	v.caughtUp.Store(nil)
+	return err
+}
+
+// closers are clients to close when a view has ended.
+type closers []io.Closer
+
+func (c *closers) close() {
+	for _, x := range *c {
+		_ = x.Close()
+	}
+}
+
+// keep adds what a builder made to c.
+func keep[T io.Closer](c *closers, x T, err error) (T, error) {
+	if err == nil {
+		*c = append(*c, x)
+	}
+	return x, err
+}
+
+// watchers wakes those who wait for a wallet's rows to change.
+type watchers struct {
+	n  atomic.Int64
+	mu sync.Mutex
+	m  map[string]map[chan struct{}]struct{}
+}
+
+// watch registers a waiter; each change gives its channel a token.
+func (w *watchers) watch(walletID string) (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.m == nil {
+		w.m = make(map[string]map[chan struct{}]struct{})
+	}
+	if w.m[walletID] == nil {
+		w.m[walletID] = make(map[chan struct{}]struct{})
+	}
+	w.m[walletID][c] = struct{}{}
+	w.n.Add(1)
+	return c, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.n.Add(-1)
+		delete(w.m[walletID], c)
+		if len(w.m[walletID]) == 0 {
+			delete(w.m, walletID)
+		}
+	}
+}
+
+// notify costs one atomic load while nobody waits.
+func (w *watchers) notify(walletID string) {
+	if w.n.Load() == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.m[walletID] {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}

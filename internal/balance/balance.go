@@ -1,0 +1,46 @@
+// Package balance is the processor that knows what each wallet holds: the exact
+// sum of its deposits, each counted once. It is the only one that sets aside
+// what cannot be applied from topic deposit.
+package balance
+
+import (
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
+)
+
+// Graph is the processor's place among the topics.
+func Graph(env stream.Env) *goka.GroupGraph {
+	return goka.DefineGroup(goka.Group(stream.BalanceGroup),
+		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
+		goka.Persist(new(stream.BalanceEncoder)),
+	)
+}
+
+type processor struct{ stream.Env }
+
+// deposit folds one deposit into its wallet's account. A repeat sets the
+// unchanged row again: its changelog write may be what was lost.
+func (p processor) deposit(ctx goka.Context, msg any) {
+	d, reason := stream.CheckDeposit(p.RecordOf(ctx), msg)
+	if reason != nil {
+		p.SetAside(ctx, reason)
+		return
+	}
+	row, alive := stream.Row(ctx)
+	if !alive {
+		return
+	}
+	account, err := stream.LoadBalance(row)
+	if err != nil {
+		stream.Fail(ctx, err)
+	}
+	p.CheckRow(ctx, account.NextOffset)
+	verdict := account.Apply(d)
+	if verdict == wallet.Overflow && !stored(ctx, p.SetAside(ctx, errOverflow)) {
+		return // the session is over
+	}
+	p.Count(verdict)
+	ctx.SetValue(stream.StoreBalance(account))
+}

@@ -1,0 +1,287 @@
+package config_test
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"coinbit/internal/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// load reads a settings file of this content, none when it is empty.
+func load(t *testing.T, content string, environ ...string) (config.Config, error) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "config.env")
+	if content != "" {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return config.Load(name, environ)
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := load(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.ThresholdAmount.String(); got != "10000" {
+		t.Errorf("ThresholdAmount = %s", got)
+	}
+	want := config.Config{
+		Port: "127.0.0.1:8000", Brokers: []string{"localhost:9092"}, Partitions: 8,
+		ThresholdAmount: c.ThresholdAmount, RollingPeriod: 2 * time.Minute,
+		StateDir: "./data/state", DataDir: "./data/kafka",
+		LogLevel: slog.LevelInfo, LogFormat: "text",
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+// The file we ship is the one generated from the table, and says the defaults.
+func TestShippedFile(t *testing.T) {
+	const shipped = "../../config.env"
+	text, err := os.ReadFile(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != config.EnvFile() {
+		t.Error("config.env is stale: write config.EnvFile() to it")
+	}
+	got, err := config.Load(shipped, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := load(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	tests := []struct {
+		name, file string
+		environ    []string
+		want       int32
+	}{
+		{"default", "", nil, 8},
+		{"file over default", "PARTITIONS=3", nil, 3},
+		{"environment over default", "", []string{"PARTITIONS=4"}, 4},
+		{"environment over file", "PARTITIONS=3", []string{"PARTITIONS=4"}, 4},
+		{"empty in the environment is not set", "PARTITIONS=3", []string{"PARTITIONS="}, 3},
+		{"empty in the file is not set", "PARTITIONS=", nil, 8},
+		{"no value in the environment", "PARTITIONS=3", []string{"PARTITIONS"}, 3},
+		{"unknown in the environment is not ours", "PARTITIONS=3", []string{"PARTITION=4", "=C:=x", ""}, 3},
+		{"the last of two in the environment", "", []string{"PARTITIONS=4", "PARTITIONS=5"}, 5},
+		{"comment and spaces", "\n # note\n  PARTITIONS = 3  # three\n", nil, 3},
+		{"export", "export PARTITIONS=3", nil, 3},
+		{"byte order mark", "\ufeffPARTITIONS=3", nil, 3},
+		{"CRLF", "PORT=1\r\nPARTITIONS=3\r\n", nil, 3},
+		{"a wrong value that is overridden", "PARTITIONS=many", []string{"PARTITIONS=4"}, 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := load(t, tt.file, tt.environ...)
+			if err != nil || c.Partitions != tt.want {
+				t.Errorf("Partitions = %d, %v; want %d", c.Partitions, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestValues(t *testing.T) {
+	tests := []struct {
+		environ string // several settings separated by spaces
+		field   string
+		want    any
+	}{
+		{"PORT=9000", "Port", "127.0.0.1:9000"},
+		{"PORT=0", "Port", "127.0.0.1:0"},
+		{"PORT=:8000", "Port", ":8000"},
+		{"PORT=0.0.0.0:8000", "Port", "0.0.0.0:8000"},
+		{"PORT=[::1]:8000", "Port", "[::1]:8000"},
+		{"ADMIN_PORT=9100", "AdminPort", "127.0.0.1:9100"},
+		{"BROKER=a:1,b.example:9092,[::1]:65535", "Brokers", []string{"a:1", "b.example:9092", "[::1]:65535"}},
+		{"PARTITIONS=1000", "Partitions", int32(1000)},
+		{"REPLICATION_FACTOR=auto", "ReplicationFactor", int16(0)},
+		{"REPLICATION_FACTOR=32767", "ReplicationFactor", int16(32767)},
+		{"ROLLING_PERIOD=1ms", "RollingPeriod", time.Millisecond},
+		{"ROLLING_PERIOD=8784h", "RollingPeriod", 366 * 24 * time.Hour},
+		{"ROLLING_PERIOD=1.5s", "RollingPeriod", 1500 * time.Millisecond},
+		{"STATE_DIR=/s", "StateDir", "/s"},
+		{"DATA_DIR=/d", "DataDir", "/d"},
+		{"LOG_LEVEL=debug", "LogLevel", slog.LevelDebug},
+		{"LOG_LEVEL=error", "LogLevel", slog.LevelError},
+		{"LOG_FORMAT=json", "LogFormat", "json"},
+		{"KAFKA_TLS_CA=ca.pem", "KafkaTLSCA", "ca.pem"},
+		{"KAFKA_TLS_CERT=c.pem KAFKA_TLS_KEY=k.pem", "KafkaTLSKey", "k.pem"},
+		{"KAFKA_SASL_MECHANISM=SCRAM-SHA-512 KAFKA_SASL_USER=u KAFKA_SASL_PASSWORD=p=w", "KafkaSASLPassword", "p=w"},
+		{"API_KEYS=one,two", "APIKeys", []string{"one", "two"}},
+		{"RATE_LIMIT=0.5", "RateLimit", 0.5},
+		{"RATE_LIMIT=100", "RateLimit", 100.0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.environ, func(t *testing.T) {
+			c, err := load(t, "", strings.Fields(tt.environ)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := reflect.ValueOf(c).FieldByName(tt.field).Interface(); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("%s = %v, want %v", tt.field, got, tt.want)
+			}
+		})
+	}
+	for _, amount := range []string{"0.000000001", "1000000000000", "12.5"} {
+		if c, err := load(t, "", "THRESHOLD_AMOUNT="+amount); err != nil || c.ThresholdAmount.String() != amount {
+			t.Errorf("THRESHOLD_AMOUNT=%s: %s, %v", amount, c.ThresholdAmount, err)
+		}
+	}
+	if c, err := load(t, "API_KEYS='k$HOME', \nRATE_LIMIT=1"); err == nil {
+		t.Errorf("text after a closing quote was taken: %q", c.APIKeys)
+	}
+	if c, err := load(t, "API_KEYS='k$HOME, two'"); err != nil || !reflect.DeepEqual(c.APIKeys, []string{"k$HOME", "two"}) {
+		t.Errorf("single quotes: %q, %v", c.APIKeys, err)
+	}
+}
+
+// Each of these is refused, by the setting's own name and source.
+func TestRefused(t *testing.T) {
+	bad := map[string][]string{
+		"PORT":                 {"x", "80a", "65536", "-1", "+1", " 8000", "a:b", "http://x:80", "x:", "1:2:3", "a b:80", "8000,8001", "[::1:80"},
+		"BROKER":               {"localhost", ",", "a:1,", ",a:1", "a:0", ":9092", "a:99999", "PLAINTEXT://a:1", "a:1;b:2", "user@a:1"},
+		"PARTITIONS":           {"0", "1001", "-1", "1.5", "auto", "99999999999999999999", "4294967297"},
+		"REPLICATION_FACTOR":   {"0", "32768", "65537", "-1", "AUTO", "all"},
+		"THRESHOLD_AMOUNT":     {"0", "-1", "x", "1000000000001", "0.0000000001", "10,000", "NaN", "1e13"},
+		"ROLLING_PERIOD":       {"0", "2", "2 minutes", "-2m", "0s", "999us", "1.5ms", "8784h1ms", "1e9h", "2d"},
+		"ADMIN_PORT":           {"none", "99999"},
+		"LOG_LEVEL":            {"verbose", "INFO", "info+1"},
+		"LOG_FORMAT":           {"xml", "JSON"},
+		"KAFKA_SASL_MECHANISM": {"GSSAPI", "plain"},
+		"API_KEYS":             {",", "a,", "a,,b", "a b", "ключ", "a\tb"},
+		"RATE_LIMIT":           {"0", "-1", "NaN", "Inf", "1e3", "0x1p-2", "1_000", "1000001", "ten", ".", "0.0"},
+	}
+	for name, values := range bad {
+		for _, v := range values {
+			_, err := load(t, "", name+"="+v)
+			wantError(t, err, "environment", name, v)
+			_, err = load(t, name+"='"+v+"'\n")
+			wantError(t, err, "config.env", name, v)
+		}
+	}
+}
+
+func wantError(t *testing.T, err error, source, setting, v string) {
+	t.Helper()
+	var e *config.Error
+	if !errors.As(err, &e) {
+		t.Errorf("%s=%q: error %v", setting, v, err)
+		return
+	}
+	if e.Source != source || e.Setting != setting || strings.ContainsAny(err.Error(), "\n\r") {
+		t.Errorf("%s=%q: source %q, setting %q, %q", setting, v, e.Source, e.Setting, err)
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	tests := []struct {
+		name, file string
+		environ    []string
+		want       string
+	}{
+		{"file", "PARTITIONS=many", nil,
+			`config.env: PARTITIONS is "many"; it takes a whole number from 1 to 1000`},
+		{"environment", "PARTITIONS=3", []string{"PARTITIONS=0"},
+			`environment: PARTITIONS is "0"; it takes a whole number from 1 to 1000`},
+		{"secret", "", []string{"API_KEYS=hush,"},
+			`environment: API_KEYS is a value that is not shown; it takes keys of visible ASCII characters, separated by commas`},
+		{"long", "LOG_FORMAT=" + strings.Repeat("x", 1000), nil,
+			`config.env: LOG_FORMAT is "` + strings.Repeat("x", 80) + `"; it takes text or json`},
+		{"unknown", "PORTS=1", nil, `config.env: "PORTS" is not a setting; did you mean PORT?`},
+		{"unknown, of other case", "rolling_period=1m", nil, `config.env: "rolling_period" is not a setting; did you mean ROLLING_PERIOD?`},
+		{"unknown and empty", "BROKERS=", nil, `config.env: "BROKERS" is not a setting; did you mean BROKER?`},
+		{"unknown wins over wrong", "PORT=x\nTRESHOLD_AMOUNT=1", nil, `config.env: "TRESHOLD_AMOUNT" is not a setting; did you mean THRESHOLD_AMOUNT?`},
+		{"no name", "=1", nil, `config.env: a line has no NAME= before its value`},
+		{"no sign", "PORT=1\nhush", nil, `config.env: a line has no NAME= before its value`},
+		{"syntax", "PORT=1\n\nhush hush\nBROKER=a:1", nil, `config.env: line 3 is not NAME=value, or its quote is not closed`},
+		{"quote", "PORT=1\nAPI_KEYS='hush\nBROKER=a:1", nil, `config.env: line 2 is not NAME=value, or its quote is not closed`},
+		{"cert alone", "KAFKA_TLS_CERT=c", nil, `config.env: KAFKA_TLS_CERT is set but KAFKA_TLS_KEY is not; a client certificate takes both`},
+		{"key alone", "", []string{"KAFKA_TLS_KEY=k"}, `environment: KAFKA_TLS_KEY is set but KAFKA_TLS_CERT is not; a client certificate takes both`},
+		{"mechanism alone", "KAFKA_SASL_MECHANISM=PLAIN", nil, `config.env: KAFKA_SASL_MECHANISM is set but KAFKA_SASL_USER is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
+		{"no password", "KAFKA_SASL_MECHANISM=PLAIN\nKAFKA_SASL_USER=u", nil, `config.env: KAFKA_SASL_MECHANISM is set but KAFKA_SASL_PASSWORD is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
+		{"user alone", "KAFKA_SASL_USER=u", nil, `config.env: KAFKA_SASL_USER is set but KAFKA_SASL_MECHANISM is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
+		{"password alone", "", []string{"KAFKA_SASL_PASSWORD=hush"}, `environment: KAFKA_SASL_PASSWORD is set but KAFKA_SASL_MECHANISM is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := load(t, tt.file, tt.environ...)
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUnreadableFile(t *testing.T) {
+	_, err := config.Load(t.TempDir(), nil) // a directory
+	var e *config.Error
+	if !errors.As(err, &e) || !strings.Contains(e.Problem, "cannot be read") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What the documents list is what Load knows.
+func TestDocuments(t *testing.T) {
+	for _, name := range []string{"PORT", "BROKER", "PARTITIONS", "REPLICATION_FACTOR", "THRESHOLD_AMOUNT",
+		"ROLLING_PERIOD", "STATE_DIR", "DATA_DIR", "ADMIN_PORT", "LOG_LEVEL", "LOG_FORMAT", "KAFKA_TLS_CA",
+		"KAFKA_TLS_CERT", "KAFKA_TLS_KEY", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USER", "KAFKA_SASL_PASSWORD",
+		"API_KEYS", "RATE_LIMIT"} {
+		if !strings.Contains(config.Usage(), "  "+name+" ") {
+			t.Errorf("usage lacks %s", name)
+		}
+		if !strings.Contains(config.MarkdownTable(), "| `"+name+"` | ") {
+			t.Errorf("table lacks %s", name)
+		}
+		if !strings.Contains(config.EnvFile(), "\n"+name+"=") && !strings.Contains(config.EnvFile(), "\n#"+name+"=") {
+			t.Errorf("config.env lacks %s", name)
+		}
+	}
+	for line := range strings.Lines(config.MarkdownTable()) {
+		if strings.Count(line, "|") != 4 {
+			t.Errorf("a row of three columns? %s", line)
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	for _, s := range []string{config.EnvFile(), "PORT", "=", "export ", "PORT='", "a: b", "\x00", "PORT=$PORT", "\ufeff#",
+		"API_KEYS='hush\nhush'", "ROLLING_PERIOD=9999999999h", "X\\=1", "A\u0085=1"} {
+		f.Add(s)
+	}
+	name := filepath.Join(f.TempDir(), "config.env")
+	f.Fuzz(func(t *testing.T, content string) {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(name, nil)
+		var e *config.Error
+		if err != nil && (!errors.As(err, &e) || strings.ContainsAny(err.Error(), "\n\r")) {
+			t.Fatalf("error %q", err)
+		}
+		if err == nil && (c.Port == "" || len(c.Brokers) == 0 || c.Partitions < 1 || c.RollingPeriod < time.Millisecond) {
+			t.Fatalf("accepted %+v", c)
+		}
+	})
+}

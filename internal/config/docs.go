@@ -1,0 +1,98 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Usage lists the settings for -h, one or two lines each.
+func Usage() string {
+	var b strings.Builder
+	for _, s := range settings {
+		fmt.Fprintf(&b, "  %-20s  default %s\n      %s.\n", s.name, s.initialOr("none"), plain(s.meaning))
+	}
+	return b.String()
+}
+
+// MarkdownTable is the README's table of settings.
+func MarkdownTable() string {
+	var b strings.Builder
+	b.WriteString("| name | default | meaning |\n| --- | --- | --- |\n")
+	for _, s := range settings {
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", s.name, s.initialOr("none"), s.meaning)
+	}
+	return b.String()
+}
+
+// EnvFile is the config.env to check in: every setting, at its default.
+func EnvFile() string {
+	var b strings.Builder
+	b.WriteString(`# Settings, at their defaults. The environment goes before this file, and
+# neither needs to name them all. An empty value counts as not set. Put a value
+# with a $, a # or a quote in it between single quotes: it is then taken as it is.
+# Keep secrets out of version control: give them in the environment.
+`)
+	for _, s := range settings {
+		fmt.Fprintf(&b, "\n# %s.\n# Default: %s. Takes %s.\n", plain(s.meaning), s.initialOr("none"), s.takes)
+		if s.initial == "" {
+			b.WriteString("#")
+		}
+		fmt.Fprintf(&b, "%s=%s\n", s.name, s.initial)
+	}
+	return b.String()
+}
+
+func (s setting) initialOr(none string) string {
+	if s.initial == "" {
+		return none
+	}
+	return s.initial
+}
+
+// plain is meaning without Markdown.
+func plain(meaning string) string { return strings.ReplaceAll(meaning, "`", "") }
+
+// find returns the setting of that name, nil for none.
+func find(name string) *setting {
+	for i := range settings {
+		if settings[i].name == name {
+			return &settings[i]
+		}
+	}
+	return nil
+}
+
+// unknown is the error for a name that is no setting.
+func unknown(source, name string) error {
+	if name == "" {
+		return &Error{Source: source, Problem: "a line has no NAME= before its value"}
+	}
+	nearest, best := "", 0
+	for _, s := range settings {
+		if d := distance(strings.ToUpper(name), s.name); nearest == "" || d < best {
+			nearest, best = s.name, d
+		}
+	}
+	return &Error{source, fmt.Sprintf("%.80q", name), "is not a setting; did you mean " + nearest + "?"}
+}
+
+// distance is the Levenshtein distance of a and b, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,187 @@
+// Package kafka is the plumbing between Goka and Kafka: client configurations,
+// topics, the producer, ordered marks and dead letters. It knows nothing of
+// wallets, and nothing outside it builds a sarama.Config.
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"hash"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+)
+
+// ErrUnreachable says that no broker answered; it is worth waiting and trying again.
+var ErrUnreachable = errors.New("kafka is not reachable")
+
+// Settings say how to reach the cluster.
+type Settings struct {
+	// Brokers are the bootstrap servers, host:port each.
+	Brokers []string
+	// TLSCA, TLSCert and TLSKey are PEM files; TLS is used when any is set.
+	TLSCA, TLSCert, TLSKey string
+	// SASLMechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty: none.
+	SASLMechanism, SASLUser, SASLPassword string
+}
+
+// Client makes the configuration of every Kafka client the program opens.
+type Client struct {
+	settings Settings
+	tls      *tls.Config
+	log      *slog.Logger
+}
+
+// NewClient reads the TLS files of s. Errors name the setting at fault.
+func NewClient(s Settings, log *slog.Logger) (*Client, error) {
+	c := &Client{settings: s, log: log}
+	if s.TLSCA == "" && s.TLSCert == "" {
+		return c, nil
+	}
+	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.TLSCA != "" {
+		pem, err := os.ReadFile(s.TLSCA)
+		if err != nil {
+			return nil, fmt.Errorf("KAFKA_TLS_CA: %w", err)
+		}
+		c.tls.RootCAs = x509.NewCertPool()
+		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("KAFKA_TLS_CA: %s holds no PEM certificate", s.TLSCA)
+		}
+	}
+	if s.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("KAFKA_TLS_CERT, KAFKA_TLS_KEY: %w", err)
+		}
+		c.tls.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// Brokers are the bootstrap servers.
+func (c *Client) Brokers() []string { return c.settings.Brokers }
+
+// Timeouts of every client. A broker restart takes seconds, so a producer
+// retries for half a minute before it gives up; a probe answers quickly.
+const (
+	dialTimeout  = 3 * time.Second
+	retryBackoff = 250 * time.Millisecond
+	retries      = 120
+	// sessionTimeout is how long a group waits for a member that was killed.
+	sessionTimeout = 10 * time.Second
+)
+
+// base is what all clients share. Each call makes a new one: Goka's builders
+// change the configuration they are given.
+func (c *Client) base(clientID string) *sarama.Config {
+	cfg := sarama.NewConfig()
+	cfg.ClientID = clientID
+	cfg.Version = sarama.V2_8_0_0 // the oldest with topic ids, which tell a re-created topic
+	cfg.Metadata.AllowAutoTopicCreation = false
+	cfg.Metadata.Retry.Max = 3
+	cfg.Metadata.Retry.Backoff = retryBackoff
+	cfg.Net.DialTimeout = dialTimeout
+	if c.tls != nil {
+		cfg.Net.TLS.Enable = true
+		cfg.Net.TLS.Config = c.tls
+	}
+	if m := c.settings.SASLMechanism; m != "" {
+		cfg.Net.SASL.Enable = true
+		cfg.Net.SASL.Mechanism = sarama.SASLMechanism(m)
+		cfg.Net.SASL.User = c.settings.SASLUser
+		cfg.Net.SASL.Password = c.settings.SASLPassword
+		cfg.Net.SASL.SCRAMClientGeneratorFunc = scramClient(m)
+	}
+	return cfg
+}
+
+// producerConfig sends at once and batches while a request is in flight;
+// idempotent, acknowledged by all in-sync replicas, in order.
+func (c *Client) producerConfig(clientID string, hasher func() hash.Hash32) *sarama.Config {
+	cfg := c.base(clientID)
+	cfg.Producer.RequiredAcks = sarama.WaitForAll
+	cfg.Producer.Idempotent = true
+	cfg.Net.MaxOpenRequests = 1
+	cfg.Producer.Return.Successes = true
+	cfg.Producer.Return.Errors = true
+	cfg.Producer.Retry.Max = retries
+	cfg.Producer.Retry.Backoff = retryBackoff
+	cfg.Producer.Partitioner = sarama.NewCustomHashPartitioner(hasher)
+	// Above any record that came in: a dead letter carries it plus headers.
+	cfg.Producer.MaxMessageBytes = 8 << 20
+	return cfg
+}
+
+// groupConfig starts at the oldest deposit: one made before the group's first
+// start counts. A committed offset that the log does not have is an error, as
+// skipping to either end would lose or invent money.
+func (c *Client) groupConfig(clientID string) *sarama.Config {
+	cfg := c.base(clientID)
+	cfg.Consumer.Offsets.Initial = sarama.OffsetOldest
+	cfg.Consumer.Offsets.AutoCommit.Interval = time.Second
+	cfg.Consumer.Group.ResetInvalidOffsets = false
+	cfg.Consumer.Group.Session.Timeout = sessionTimeout
+	cfg.Consumer.Group.Heartbeat.Interval = sessionTimeout / 4
+	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	cfg.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
+	cfg.Consumer.Return.Errors = true
+	cfg.Consumer.Retry.Backoff = 500 * time.Millisecond
+	cfg.ChannelBufferSize = 1024
+	return cfg
+}
+
+// readerConfig is for table recovery and views.
+func (c *Client) readerConfig(clientID string) *sarama.Config {
+	cfg := c.base(clientID)
+	cfg.Consumer.Return.Errors = true
+	cfg.Consumer.Retry.Backoff = 500 * time.Millisecond
+	cfg.ChannelBufferSize = 1024
+	return cfg
+}
+
+// Reader builds the consumers that read tables.
+func (c *Client) Reader(brokers []string, clientID string) (sarama.Consumer, error) {
+	return sarama.NewConsumer(brokers, c.readerConfig(clientID))
+}
+
+// TopicManager builds what Goka asks about topics. It never creates one: Ensure does.
+func (c *Client) TopicManager(brokers []string) (goka.TopicManager, error) {
+	tm := goka.NewTopicManagerConfig()
+	tm.NoCreate = true
+	return goka.NewTopicManager(brokers, c.base("coinbit-topics"), tm)
+}
+
+// Probe answers nil when a broker answers a metadata request within about
+// dialTimeout, else an error that wraps ErrUnreachable.
+func (c *Client) Probe(ctx context.Context) error {
+	cfg := c.base("coinbit-probe")
+	cfg.Metadata.Retry.Max = 0
+	cfg.Net.DialTimeout, cfg.Net.ReadTimeout, cfg.Net.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
+	return await(ctx, func() error {
+		client, err := sarama.NewClient(c.settings.Brokers, cfg)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		return client.Close()
+	})
+}
+
+// await runs f, which has no context of its own, and stops waiting when ctx is
+// done; f ends by the timeouts of its configuration.
+func await(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

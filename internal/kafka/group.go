@@ -1,0 +1,128 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/stream"
+)
+
+// GroupBuilder returns Goka's hook for the consumer group, wrapped so that
+// offsets are marked only in order and a failed session ends the processor.
+func (c *Client) GroupBuilder(inflight *Inflight) goka.ConsumerGroupBuilder {
+	return func(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
+		inner, err := sarama.NewConsumerGroup(brokers, group, c.groupConfig(clientID))
+		if err != nil {
+			return nil, err
+		}
+		g := &consumerGroup{ConsumerGroup: inner, inflight: inflight, errs: make(chan error), stop: make(chan struct{})}
+		g.watcher.Add(1)
+		go g.watch()
+		return g, nil
+	}
+}
+
+// consumerGroup keeps Goka from its two habits that cost here: a pause of five
+// seconds at each rebalance, and a new session after a failed one in the same
+// processor. A rebalance joins again at once; a failure is returned, and the
+// supervisor builds anew.
+type consumerGroup struct {
+	sarama.ConsumerGroup
+	inflight *Inflight
+	errs     chan error // never sent on: Goka only logs what comes
+	stop     chan struct{}
+	watcher  sync.WaitGroup
+
+	mu   sync.Mutex
+	last error
+}
+
+// Errors satisfies sarama.ConsumerGroup; watch reads the real channel.
+func (g *consumerGroup) Errors() <-chan error { return g.errs }
+
+func (g *consumerGroup) watch() {
+	defer g.watcher.Done()
+	for {
+		select {
+		case err, ok := <-g.ConsumerGroup.Errors():
+			if !ok {
+				return
+			}
+			g.mu.Lock()
+			g.last = errors.Join(g.last, err)
+			g.mu.Unlock()
+		case <-g.stop:
+			return
+		}
+	}
+}
+
+func (g *consumerGroup) takeError() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := g.last
+	g.last = nil
+	return err
+}
+
+// Close leaves the group.
+func (g *consumerGroup) Close() error {
+	close(g.stop)
+	g.watcher.Wait()
+	return g.ConsumerGroup.Close()
+}
+
+// rejoinPause keeps an endless rebalance from becoming a busy loop.
+const rejoinPause = 50 * time.Millisecond
+
+// Consume runs sessions until ctx is done or one fails.
+func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
+	for {
+		err := g.ConsumerGroup.Consume(ctx, topics, handler{h, g.inflight})
+		if ctx.Err() != nil {
+			return nil
+		}
+		failed := g.takeError()
+		switch {
+		case errors.Is(failed, sarama.ErrOffsetOutOfRange) || errors.Is(err, sarama.ErrOffsetOutOfRange):
+			return fmt.Errorf("the committed offset is not in the log: a topic of %v was truncated or re-created; "+
+				"restore it, or delete this group's offsets and its table together to fold it anew: %w",
+				topics, sarama.ErrOffsetOutOfRange)
+		case err != nil && !errors.Is(err, stream.ErrSessionOver):
+			return err
+		case failed != nil && !errors.Is(failed, stream.ErrSessionOver):
+			return failed
+		}
+		select {
+		case <-time.After(rejoinPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// handler passes Goka a session and claims that keep count of what is in flight.
+type handler struct {
+	sarama.ConsumerGroupHandler
+	inflight *Inflight
+}
+
+func (h handler) Setup(s sarama.ConsumerGroupSession) error {
+	return h.ConsumerGroupHandler.Setup(h.inflight.begin(s))
+}
+
+func (h handler) Cleanup(s sarama.ConsumerGroupSession) error {
+	return h.ConsumerGroupHandler.Cleanup(h.inflight.session(s))
+}
+
+func (h handler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.ConsumerGroupClaim) error {
+	tracked, stop := h.inflight.claim(s, c)
+	defer stop()
+	return h.ConsumerGroupHandler.ConsumeClaim(h.inflight.session(s), tracked)
+}

@@ -1,0 +1,88 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/stream"
+)
+
+// HighWater is the offset that the next record of a partition gets.
+func (c *Client) HighWater(ctx context.Context, topic string, partition int32) (int64, error) {
+	var offset int64
+	err := await(ctx, func() error {
+		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		defer func() { _ = client.Close() }()
+		offset, err = client.GetOffset(topic, partition, sarama.OffsetNewest)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("high watermark of %s/%d: %w", topic, partition, err)
+	}
+	return offset, nil
+}
+
+// Send appends one record and returns its offset once all in-sync replicas have
+// it. When ctx is done first, it may still be appended.
+func (c *Client) Send(ctx context.Context, topic, key string, value []byte) (int64, error) {
+	producer, err := c.ProducerBuilder(ProducerOptions{}, nil)(c.settings.Brokers, "coinbit-ops", stream.NewHasher)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	defer func() { _ = producer.Close() }()
+	return awaitPromise(ctx, producer.Emit(topic, key, value))
+}
+
+func awaitPromise(ctx context.Context, p *goka.Promise) (int64, error) {
+	type answer struct {
+		offset int64
+		err    error
+	}
+	done := make(chan answer, 1)
+	p.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
+		if err != nil {
+			done <- answer{err: err}
+			return
+		}
+		done <- answer{offset: m.Offset}
+	})
+	select {
+	case a := <-done:
+		return a.offset, a.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// Read hands the records of a partition from an offset on to each, until it
+// answers true or an error, or ctx is done.
+func (c *Client) Read(ctx context.Context, topic string, partition int32, from int64, each func(key string, value []byte) (bool, error)) error {
+	reader, err := c.Reader(c.settings.Brokers, "coinbit-ops")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	defer func() { _ = reader.Close() }()
+	records, err := reader.ConsumePartition(topic, partition, from)
+	if err != nil {
+		return fmt.Errorf("read %s/%d from %d: %w", topic, partition, from, err)
+	}
+	defer func() { _ = records.Close() }()
+	for {
+		select {
+		case m := <-records.Messages():
+			if done, err := each(string(m.Key), m.Value); done || err != nil {
+				return err
+			}
+		case err := <-records.Errors():
+			return fmt.Errorf("read %s/%d: %w", topic, partition, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+)
+
+// ErrUnknownOffset says that a record is in the log, but a repeat of its
+// request was what the broker acknowledged, and that answer carries no offset.
+var ErrUnknownOffset = errors.New("record is stored at an offset that the broker did not tell")
+
+// noOffset marks a message that the broker has not given an offset.
+const noOffset = -1
+
+// Producer is a goka.Producer on an idempotent sarama producer. It differs from
+// Goka's own in three ways: it reports each acknowledged record before the
+// promise resolves, it fails a record whose offset is unknown, and it can send
+// raw records.
+type Producer struct {
+	async   sarama.AsyncProducer
+	onAck   func(*sarama.ProducerMessage) error
+	drained sync.WaitGroup
+}
+
+// ProducerOptions tune a producer.
+type ProducerOptions struct {
+	// Buffer is how many messages Emit takes without blocking; 0: sarama's 256.
+	Buffer int
+	// MaxBatch bounds the messages of one request; 0: no bound but bytes.
+	MaxBatch int
+	// OnAck sees each stored record before its promise resolves; its error
+	// fails the promise.
+	OnAck func(*sarama.ProducerMessage) error
+}
+
+// ProducerBuilder returns Goka's hook. built, if not nil, is given each producer.
+func (c *Client) ProducerBuilder(o ProducerOptions, built func(*Producer)) goka.ProducerBuilder {
+	return func(brokers []string, clientID string, hasher func() hash.Hash32) (goka.Producer, error) {
+		cfg := c.producerConfig(clientID, hasher)
+		cfg.Producer.Flush.MaxMessages = o.MaxBatch
+		if o.Buffer > 0 {
+			cfg.ChannelBufferSize = o.Buffer
+		}
+		async, err := sarama.NewAsyncProducer(brokers, cfg)
+		if err != nil {
+			return nil, fmt.Errorf("start producer: %w", err)
+		}
+		p := &Producer{async: async, onAck: o.OnAck}
+		if p.onAck == nil {
+			p.onAck = func(*sarama.ProducerMessage) error { return nil }
+		}
+		p.drained.Add(2)
+		go p.successes()
+		go p.errors()
+		if built != nil {
+			built(p)
+		}
+		return p, nil
+	}
+}
+
+// Emit sends a record without headers.
+func (p *Producer) Emit(topic, key string, value []byte) *goka.Promise {
+	return p.EmitWithHeaders(topic, key, value, nil)
+}
+
+// EmitWithHeaders sends a record; a nil value is a tombstone.
+func (p *Producer) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
+	m := &sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder(key), Headers: headers.ToSarama()}
+	if value != nil {
+		m.Value = sarama.ByteEncoder(value)
+	}
+	return p.send(m)
+}
+
+// send hands m to sarama. It blocks while sarama's buffer is full.
+func (p *Producer) send(m *sarama.ProducerMessage) *goka.Promise {
+	promise, finish := goka.NewPromiseWithFinisher()
+	m.Metadata, m.Offset = finish, noOffset
+	p.async.Input() <- m
+	return promise
+}
+
+func (p *Producer) successes() {
+	defer p.drained.Done()
+	for m := range p.async.Successes() {
+		err := error(nil)
+		if m.Offset == noOffset {
+			err = fmt.Errorf("%s/%d: %w", m.Topic, m.Partition, ErrUnknownOffset)
+		} else {
+			err = p.onAck(m)
+		}
+		m.Metadata.(goka.PromiseFinisher)(m, err) //nolint:forcetypeassert // send set it
+	}
+}
+
+func (p *Producer) errors() {
+	defer p.drained.Done()
+	for e := range p.async.Errors() {
+		e.Msg.Metadata.(goka.PromiseFinisher)(nil, e.Err) //nolint:forcetypeassert // send set it
+	}
+}
+
+// closeTimeout bounds Close while Kafka is away.
+const closeTimeout = 5 * time.Second
+
+// Close flushes what was sent and waits for its answers, at most closeTimeout.
+func (p *Producer) Close() error {
+	p.async.AsyncClose()
+	done := make(chan struct{})
+	go func() { p.drained.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(closeTimeout):
+		return fmt.Errorf("records without an answer after %s: %w", closeTimeout, ErrUnreachable)
+	}
+}

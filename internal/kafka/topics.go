@@ -1,0 +1,175 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"coinbit/internal/stream"
+)
+
+// Cluster is what a service must know of the cluster before it starts.
+type Cluster struct {
+	// ID is the cluster's own id.
+	ID string
+	// TopicIDs tell a topic from a later one of the same name.
+	TopicIDs map[string]string
+	// Partitions is the partition count of every co-partitioned topic.
+	Partitions int32
+}
+
+// Ensure creates the topics that are missing and checks the others. Errors that
+// wrap ErrUnreachable are worth a retry; others say what is wrong and what to do.
+func (c *Client) Ensure(ctx context.Context, topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {
+	var cluster Cluster
+	err := await(ctx, func() (err error) {
+		cluster, err = c.ensure(topics, partitions, replication)
+		return err
+	})
+	return cluster, err
+}
+
+func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {
+	client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-admin"))
+	if err != nil {
+		return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	admin, err := sarama.NewClusterAdminFromClient(client)
+	if err != nil {
+		_ = client.Close()
+		return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	defer func() { _ = admin.Close() }() // closes the client too
+
+	meta, err := metadata(client, topics)
+	if err != nil {
+		return Cluster{}, err
+	}
+	var created []string
+	for _, t := range topics {
+		if found(meta, t.Name) != nil {
+			continue
+		}
+		detail := c.detail(t, partitions, replication, len(meta.Brokers))
+		err := admin.CreateTopic(t.Name, detail, false)
+		switch {
+		case err == nil:
+			created = append(created, t.Name)
+			c.log.Info("topic created", "topic", t.Name, "partitions", partitions, "replication_factor", detail.ReplicationFactor)
+		case errors.Is(err, sarama.ErrTopicAlreadyExists): // another service was faster
+			created = append(created, t.Name)
+		default:
+			return Cluster{}, fmt.Errorf("create topic %s (PARTITIONS=%d, REPLICATION_FACTOR=%d): %w",
+				t.Name, partitions, detail.ReplicationFactor, err)
+		}
+	}
+	if len(created) > 0 {
+		if meta, err = awaitTopics(client, topics); err != nil {
+			return Cluster{}, err
+		}
+	}
+	return describe(meta, topics)
+}
+
+// detail is the creation request of t: the replication factor is the smaller of
+// 3 and the number of brokers unless it was given.
+func (c *Client) detail(t stream.Topic, partitions int32, replication int16, brokers int) *sarama.TopicDetail {
+	if replication == 0 {
+		replication = int16(min(3, brokers)) //nolint:gosec // at most 3
+	}
+	entries := make(map[string]*string, len(t.Config)+1)
+	for k, v := range t.Config {
+		entries[k] = &v
+	}
+	if replication == 3 {
+		two := strconv.Itoa(2)
+		entries["min.insync.replicas"] = &two
+	}
+	return &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: replication, ConfigEntries: entries}
+}
+
+// awaitTopics waits until every topic has a leader for each partition.
+func awaitTopics(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		meta, err := metadata(client, topics)
+		if err == nil && !slices.ContainsFunc(topics, func(t stream.Topic) bool { return found(meta, t.Name) == nil }) {
+			return meta, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%w: created topics have no leader after 10s", ErrUnreachable)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func metadata(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
+	controller, err := client.Controller()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = t.Name
+	}
+	meta, err := controller.GetMetadata(sarama.NewMetadataRequest(client.Config().Version, names))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	for _, t := range meta.Topics {
+		if errors.Is(t.Err, sarama.ErrTopicAuthorizationFailed) {
+			return nil, fmt.Errorf("topic %s: KAFKA_SASL_USER may not describe it: %w", t.Name, t.Err)
+		}
+	}
+	return meta, nil
+}
+
+// found is the metadata of a topic that is there with all its leaders, else nil.
+func found(meta *sarama.MetadataResponse, name string) *sarama.TopicMetadata {
+	for _, t := range meta.Topics {
+		if t.Name != name || !errors.Is(t.Err, sarama.ErrNoError) || len(t.Partitions) == 0 {
+			continue
+		}
+		for _, p := range t.Partitions {
+			if p.Leader < 0 {
+				return nil
+			}
+		}
+		return t
+	}
+	return nil
+}
+
+// describe checks that all co-partitioned topics agree.
+func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, error) {
+	cluster := Cluster{TopicIDs: make(map[string]string, len(topics))}
+	if meta.ClusterID != nil {
+		cluster.ID = *meta.ClusterID
+	}
+	var first string
+	for _, t := range topics {
+		m := found(meta, t.Name)
+		if m == nil {
+			return Cluster{}, fmt.Errorf("%w: topic %s has no leader", ErrUnreachable, t.Name)
+		}
+		cluster.TopicIDs[t.Name] = m.Uuid.String()
+		if !t.Copartitioned {
+			continue
+		}
+		n := int32(len(m.Partitions)) //nolint:gosec // far below
+		if first == "" {
+			first, cluster.Partitions = t.Name, n
+		}
+		if n != cluster.Partitions {
+			return Cluster{}, fmt.Errorf("topics are not co-partitioned: %s has %d partitions, %s has %d; "+
+				"delete the one that is wrong and start with PARTITIONS set to the other's count",
+				first, cluster.Partitions, t.Name, n)
+		}
+	}
+	return cluster, nil
+}

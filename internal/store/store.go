@@ -1,0 +1,331 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/lovoo/goka/storage"
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/filter"
+	"github.com/syndtr/goleveldb/leveldb/opt"
+	"github.com/syndtr/goleveldb/leveldb/util"
+)
+
+// ErrGap says that somebody else wrote to a changelog partition that this
+// process owns: its rows are no longer a fold of what this process saw.
+var ErrGap = errors.New("another writer on the table's partition")
+
+const (
+	noOffset      = -1
+	flushInterval = 200 * time.Millisecond
+	flushBytes    = 4 << 20
+	rowPrefix     = 'r' // before every key, so that no key can be the offset's
+	brokenFile    = "BROKEN"
+)
+
+var offsetKey = []byte{'o'}
+
+// Store is a goka storage.Storage. A value set by a processor stays in memory
+// until its changelog record is acknowledged (Acked); then it and its offset go
+// to disk in one batch.
+type Store struct {
+	path string
+	mode Mode
+
+	mu        sync.RWMutex
+	recovered bool
+	pending   map[string]pending // set, not acknowledged
+	dirty     map[string][]byte  // in the changelog, not on disk; nil: deleted
+	dirtySize int
+	clean     map[string][]byte // the last batch, still handy for reads
+	offset    int64             // of the last changelog record in dirty or on disk
+	updates   uint64
+
+	flushing sync.Mutex // one batch at a time
+	db       *leveldb.DB
+	wake     chan struct{}
+	stop     chan struct{}
+	stopped  sync.WaitGroup
+	failed   error
+}
+
+type pending struct {
+	value []byte
+	n     int // records of this key in flight
+}
+
+var _ storage.Storage = (*Store)(nil)
+
+func newStore(path string, mode Mode) *Store {
+	return &Store{
+		path: path, mode: mode, offset: noOffset,
+		pending: make(map[string]pending), dirty: make(map[string][]byte),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+}
+
+// Open opens the files. What cannot be read is deleted: Goka then recovers
+// everything from the changelog.
+func (s *Store) Open() error {
+	if _, err := os.Stat(filepath.Join(s.path, brokenFile)); err == nil {
+		if err := os.RemoveAll(s.path); err != nil {
+			return fmt.Errorf("STATE_DIR: %w", err)
+		}
+	}
+	if err := s.open(); err != nil {
+		if rmErr := os.RemoveAll(s.path); rmErr != nil {
+			return fmt.Errorf("STATE_DIR: %w", errors.Join(err, rmErr))
+		}
+		if err := s.open(); err != nil {
+			return fmt.Errorf("STATE_DIR: open %s: %w", s.path, err)
+		}
+	}
+	s.stopped.Add(1)
+	go s.flushLoop()
+	return nil
+}
+
+func (s *Store) open() error {
+	if err := os.MkdirAll(s.path, 0o750); err != nil {
+		return err
+	}
+	db, err := leveldb.OpenFile(s.path, &opt.Options{
+		// A damaged journal must be an error: skipping a batch in its middle
+		// would leave a later offset over missing values.
+		Strict:             opt.DefaultStrict | opt.StrictJournal,
+		Filter:             filter.NewBloomFilter(10),
+		WriteBuffer:        8 << 20,
+		BlockCacheCapacity: 8 << 20,
+	})
+	if err != nil {
+		return err
+	}
+	data, err := db.Get(offsetKey, nil)
+	switch {
+	case errors.Is(err, leveldb.ErrNotFound):
+	case err != nil:
+		_ = db.Close()
+		return err
+	case len(data) != 8:
+		_ = db.Close()
+		return fmt.Errorf("offset of %d bytes", len(data))
+	default:
+		s.offset = int64(binary.BigEndian.Uint64(data)) //nolint:gosec // written by flush
+	}
+	s.db = db
+	return nil
+}
+
+// Close writes what is acknowledged; what is not, the changelog will tell.
+func (s *Store) Close() error {
+	if s.db == nil {
+		return nil
+	}
+	close(s.stop)
+	s.stopped.Wait()
+	return errors.Join(s.flush(), s.db.Close())
+}
+
+// Acked notes that the changelog holds value for key at offset. It returns
+// ErrGap when a record that is not ours came between.
+func (s *Store) Acked(key string, value []byte, offset int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return s.failed
+	}
+	if s.offset != noOffset && offset != s.offset+1 {
+		s.failed = fmt.Errorf("%w: expected offset %d, got %d", ErrGap, s.offset+1, offset)
+		return s.failed
+	}
+	if p := s.pending[key]; p.n > 1 {
+		p.n--
+		s.pending[key] = p
+	} else {
+		delete(s.pending, key)
+	}
+	s.put(key, value)
+	s.offset = offset
+	return nil
+}
+
+// put needs s.mu.
+func (s *Store) put(key string, value []byte) {
+	s.dirty[key] = value
+	s.dirtySize += len(key) + len(value) + 64
+	if s.dirtySize >= flushBytes {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Set keeps a value: of the processor, or of the changelog (see Mode).
+func (s *Store) Set(key string, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mode == Lead && s.recovered {
+		s.pending[key] = pending{value: value, n: s.pending[key].n + 1}
+		return nil
+	}
+	s.updates++
+	s.put(key, value)
+	return nil
+}
+
+// Delete applies a tombstone of the changelog. Processors never delete.
+func (s *Store) Delete(key string) error { return s.Set(key, nil) }
+
+// Get returns the value of key, nil when there is none.
+func (s *Store) Get(key string) ([]byte, error) {
+	s.mu.RLock()
+	if p, ok := s.pending[key]; ok {
+		s.mu.RUnlock()
+		return p.value, nil
+	}
+	if v, ok := s.dirty[key]; ok {
+		s.mu.RUnlock()
+		return v, nil
+	}
+	if v, ok := s.clean[key]; ok {
+		s.mu.RUnlock()
+		return v, nil
+	}
+	s.mu.RUnlock()
+	v, err := s.db.Get(rowKey(key), nil)
+	switch {
+	case err == nil:
+		return v, nil
+	case errors.Is(err, leveldb.ErrNotFound):
+		return nil, nil
+	default:
+		return nil, s.broken(err)
+	}
+}
+
+// Has tells whether there is a value for key.
+func (s *Store) Has(key string) (bool, error) {
+	v, err := s.Get(key)
+	return v != nil, err
+}
+
+// GetOffset is the offset of the last changelog record held, or def.
+func (s *Store) GetOffset(def int64) (int64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.offset == noOffset {
+		return def, nil
+	}
+	return s.offset, nil
+}
+
+// SetOffset notes the offset of a record read from the changelog. For a record
+// of our own, Acked did it already.
+func (s *Store) SetOffset(offset int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset = max(s.offset, offset)
+	return nil
+}
+
+// MarkRecovered ends recovery.
+func (s *Store) MarkRecovered() error {
+	s.mu.Lock()
+	s.recovered = true
+	s.mu.Unlock()
+	return nil
+}
+
+// Updates counts the records read from the changelog since Open.
+func (s *Store) Updates() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.updates
+}
+
+// Iterator walks the acknowledged rows.
+func (s *Store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
+
+// IteratorWithRange walks the acknowledged rows of [start, limit); nil is unbounded.
+func (s *Store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
+	if err := s.flush(); err != nil {
+		return nil, err
+	}
+	r := &util.Range{Start: rowKey(string(start)), Limit: []byte{rowPrefix + 1}}
+	if limit != nil {
+		r.Limit = rowKey(string(limit))
+	}
+	return &rows{s.db.NewIterator(r, nil)}, nil
+}
+
+func (s *Store) flushLoop() {
+	defer s.stopped.Done()
+	tick := time.NewTicker(flushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.wake:
+		case <-s.stop:
+			return
+		}
+		_ = s.flush() // a failure is kept and fails the next Acked
+	}
+}
+
+// flush writes the dirty rows and the offset that covers them in one batch.
+// Meanwhile reads find those rows in clean.
+func (s *Store) flush() error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	s.mu.Lock()
+	if s.failed != nil || len(s.dirty) == 0 {
+		defer s.mu.Unlock()
+		return s.failed
+	}
+	rows, offset := s.dirty, s.offset
+	s.clean, s.dirty, s.dirtySize = rows, make(map[string][]byte, len(rows)), 0
+	s.mu.Unlock()
+
+	b := new(leveldb.Batch)
+	for k, v := range rows {
+		if v == nil {
+			b.Delete(rowKey(k))
+		} else {
+			b.Put(rowKey(k), v)
+		}
+	}
+	if offset != noOffset {
+		b.Put(offsetKey, binary.BigEndian.AppendUint64(nil, uint64(offset))) //nolint:gosec // not negative
+	}
+	if err := s.db.Write(b, nil); err != nil {
+		err = s.broken(err)
+		s.mu.Lock()
+		s.failed = err
+		s.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// broken leaves a note so that the next Open starts afresh.
+func (s *Store) broken(err error) error {
+	if errors.Is(err, leveldb.ErrClosed) {
+		return err
+	}
+	_ = os.WriteFile(filepath.Join(s.path, brokenFile), nil, 0o600)
+	return fmt.Errorf("local state %s (it is rebuilt from the changelog): %w", s.path, err)
+}
+
+func rowKey(key string) []byte {
+	b := make([]byte, 1+len(key))
+	b[0] = rowPrefix
+	copy(b[1:], key)
+	return b
+}

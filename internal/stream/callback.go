@@ -1,0 +1,70 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/wallet"
+)
+
+// Env is what the processors are built with: the same three functions and the
+// rule, so that their callbacks hold nothing but decode, decide, set and emit.
+type Env struct {
+	// Partitions of every co-partitioned topic.
+	Partitions int32
+	// Rule in force.
+	Rule wallet.Rule
+	// SetAside sends the message in hand to the dead letter topic of its
+	// stream; it is done, and may be marked, when that is stored. The promise
+	// lets a callback wait.
+	SetAside func(ctx goka.Context, reason error) *goka.Promise
+	// HighWater is the high watermark of a partition in hand, 0 when unknown.
+	HighWater func(topic goka.Stream, partition int32) int64
+	// Count is told what became of each message.
+	Count func(wallet.Verdict)
+	// RuleChanged is told that a row was folded with another rule.
+	RuleChanged func(was wallet.Rule)
+}
+
+// ErrSessionOver is what a callback fails with when its session ended under it:
+// not a fault, the message is delivered again.
+var ErrSessionOver = errors.New("consumer group session is over")
+
+// RecordOf is the position of the message in hand.
+func (e Env) RecordOf(ctx goka.Context) Record {
+	return Record{Key: ctx.Key(), Partition: ctx.Partition(), Offset: ctx.Offset(), Partitions: e.Partitions}
+}
+
+// Row is the wallet's row before the message in hand, nil for none. When alive
+// is false the session is over and the callback must return at once: Goka then
+// answers nil for any row, and a partition may have another owner already.
+func Row(ctx goka.Context) (row any, alive bool) {
+	if ctx.Context().Err() == nil {
+		row = ctx.Value()
+	}
+	if ctx.Context().Err() != nil {
+		ctx.DeferCommit()(ErrSessionOver)
+		return nil, false
+	}
+	return row, true
+}
+
+// Fail ends the processor with the message in hand unmarked, so that nothing
+// after it is applied first. Goka's own Fail returns once the session is over.
+func Fail(ctx goka.Context, err error) {
+	err = fmt.Errorf("%s %d:%d: %w", ctx.Topic(), ctx.Partition(), ctx.Offset(), err)
+	ctx.Fail(err)
+	panic(err)
+}
+
+// CheckRow fails when a row says that it has applied more than the log holds:
+// the topic was re-created under a table that was kept, and new messages would
+// be taken for old ones.
+func (e Env) CheckRow(ctx goka.Context, nextOffset int64) {
+	if high := e.HighWater(ctx.Topic(), ctx.Partition()); high > 0 && nextOffset > high {
+		Fail(ctx, fmt.Errorf("the row has applied %d messages but the topic holds %d: "+
+			"the topic was re-created; delete the table topic and the group's offsets too, to fold it anew", nextOffset, high))
+	}
+}

@@ -1,0 +1,101 @@
+package stream
+
+import (
+	"fmt"
+
+	"coinbit/internal/pb"
+	"coinbit/internal/wallet"
+)
+
+// Record is where and under which key a value was delivered.
+type Record struct {
+	Key        string
+	Partition  int32
+	Offset     int64
+	Partitions int32 // of the topic
+}
+
+// maxEventTime is the last millisecond of the year 9999: a later time is no
+// deposit but garbage that would distort a window.
+const maxEventTime = 253402300799999
+
+// CheckDeposit decides whether a delivered value is a deposit that may be
+// folded. balance and threshold both ask it, so they always agree; its error is
+// the reason for the dead letter. value is what DepositEncoder decoded, nil for
+// a record without a value.
+func CheckDeposit(r Record, value any) (wallet.Deposit, error) {
+	var none wallet.Deposit
+	m, err := keyed[pb.Deposit](r, value, (*pb.Deposit).GetWalletId)
+	if err != nil {
+		return none, err
+	}
+	amount, err := wallet.NewDepositAmount(m.Units, m.Nanos)
+	if err != nil {
+		return none, fmt.Errorf("impossible amount: %w", err)
+	}
+	if m.AcceptedAtMs <= 0 || m.AcceptedAtMs > maxEventTime {
+		return none, fmt.Errorf("impossible time: accepted_at_ms is %d", m.AcceptedAtMs)
+	}
+	d := wallet.Deposit{Amount: amount, At: m.AcceptedAtMs, ID: m.Id, Partition: r.Partition, Offset: r.Offset}
+	if m.IdempotencyKey != "" {
+		if err := wallet.ValidKey(m.IdempotencyKey); err != nil {
+			return none, err
+		}
+		d.Key, d.HasKey = wallet.HashKey(m.IdempotencyKey), true
+	}
+	return d, nil
+}
+
+// CheckFlagEvent is CheckDeposit for FlagWalletStream.
+func CheckFlagEvent(r Record, value any) (wallet.FlagEvent, error) {
+	e := wallet.FlagEvent{Offset: r.Offset}
+	m, err := keyed[pb.FlagEvent](r, value, (*pb.FlagEvent).GetWalletId)
+	if err != nil {
+		return e, err
+	}
+	switch v := m.Event.(type) {
+	case *pb.FlagEvent_Crossing:
+		e.Crossing = LoadEvidence(v.Crossing.GetEvidence())
+		if e.Crossing == nil {
+			return e, fmt.Errorf("crossing without evidence")
+		}
+		if e.Crossing.Partition != r.Partition || e.Crossing.Offset < 0 {
+			return e, fmt.Errorf("crossing names an impossible deposit %d:%d", e.Crossing.Partition, e.Crossing.Offset)
+		}
+	case *pb.FlagEvent_Raise:
+		e.Raise, e.ID, e.At = true, v.Raise.GetEventId(), v.Raise.GetAtMs()
+	case *pb.FlagEvent_Removal:
+		e.Remove, e.ID, e.At, e.RemovedUpto = true, v.Removal.GetEventId(), v.Removal.GetAtMs(), v.Removal.GetRemovedUpto()
+		if e.RemovedUpto < 0 {
+			return e, fmt.Errorf("removal with a negative offset")
+		}
+	default:
+		return e, fmt.Errorf("flag event of an unknown kind")
+	}
+	return e, nil
+}
+
+// keyed checks what every keyed topic demands of a record.
+func keyed[M any](r Record, value any, walletOf func(*M) string) (*M, error) {
+	switch v := value.(type) {
+	case nil:
+		return nil, fmt.Errorf("no value")
+	case *Malformed:
+		return nil, fmt.Errorf("malformed: %s", v.Reason)
+	case *M:
+		id := walletOf(v)
+		switch {
+		case r.Key == "":
+			return nil, fmt.Errorf("no key")
+		case wallet.ValidWalletID(r.Key) != nil:
+			return nil, fmt.Errorf("key is no wallet_id")
+		case id != r.Key:
+			return nil, fmt.Errorf("key and wallet_id differ")
+		case Partition(r.Key, r.Partitions) != r.Partition:
+			return nil, fmt.Errorf("wrong partition: wallet belongs on %d", Partition(r.Key, r.Partitions))
+		}
+		return v, nil
+	default:
+		return nil, fmt.Errorf("malformed: %T", value)
+	}
+}

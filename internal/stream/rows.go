@@ -1,0 +1,255 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"coinbit/internal/pb"
+	"coinbit/internal/wallet"
+)
+
+// ErrRow says that a table row is no row of ours. It is a failure, never a new
+// wallet: guessing would lose money.
+var ErrRow = errors.New("row of a table cannot be decoded")
+
+// row narrows a decoded table value; nil means the wallet has no row yet.
+func row[M any](v any) (*M, error) {
+	switch m := v.(type) {
+	case nil:
+		return nil, nil //nolint:nilnil // no row is a normal answer
+	case *M:
+		return m, nil
+	case *Malformed:
+		return nil, fmt.Errorf("%w: %s", ErrRow, m.Reason)
+	default:
+		return nil, fmt.Errorf("%w: %T", ErrRow, v)
+	}
+}
+
+// LoadBalance turns a value of the balance table into an account; a missing row
+// is a wallet never seen.
+func LoadBalance(v any) (wallet.Account, error) {
+	m, err := row[pb.Balance](v)
+	if err != nil {
+		return wallet.Account{}, err
+	}
+	return account(m.GetAccount())
+}
+
+// StoreBalance is the row of an account.
+func StoreBalance(a wallet.Account) *pb.Balance { return &pb.Balance{Account: accountRow(a)} }
+
+// LoadCounter turns a value of the threshold table into a counter; a missing
+// row is a wallet never seen.
+func LoadCounter(v any) (wallet.Counter, error) {
+	m, err := row[pb.Counter](v)
+	if err != nil || m == nil {
+		return wallet.Counter{}, err
+	}
+	a, err := account(m.Account)
+	if err != nil {
+		return wallet.Counter{}, err
+	}
+	w, err := window(m.Window)
+	if err != nil {
+		return wallet.Counter{}, err
+	}
+	return wallet.Counter{Account: a, Window: w, Tip: LoadEvidence(m.Tip)}, nil
+}
+
+// StoreCounter is the row of a counter.
+func StoreCounter(c wallet.Counter) *pb.Counter {
+	return &pb.Counter{Account: accountRow(c.Account), Window: windowRow(c.Window), Tip: StoreEvidence(c.Tip)}
+}
+
+// LoadFlag turns a value of the flagger table into a flag; a missing row is a
+// wallet never flagged.
+func LoadFlag(v any) (wallet.Flag, error) {
+	m, err := row[pb.Flag](v)
+	if err != nil || m == nil {
+		return wallet.Flag{}, err
+	}
+	return wallet.Flag{
+		NextOffset: m.NextOffset, NextTip: m.NextTip, RemovedUpto: m.RemovedUpto, OpRaised: m.OpRaised,
+		RecentEventIDs: m.RecentEventIds, Evidence: LoadEvidence(m.Evidence),
+		Removals: m.Removals, LastRemovalAt: m.LastRemovalMs, RaisedAt: m.RaisedAtMs,
+	}, nil
+}
+
+// StoreFlag is the row of a flag.
+func StoreFlag(f wallet.Flag) *pb.Flag {
+	return &pb.Flag{
+		NextOffset: f.NextOffset, NextTip: f.NextTip, RemovedUpto: f.RemovedUpto, OpRaised: f.OpRaised,
+		RecentEventIds: f.RecentEventIDs, Evidence: StoreEvidence(f.Evidence),
+		Removals: f.Removals, LastRemovalMs: f.LastRemovalAt, RaisedAtMs: f.RaisedAt,
+	}
+}
+
+func account(m *pb.Account) (wallet.Account, error) {
+	if m == nil {
+		return wallet.Account{}, nil
+	}
+	a := wallet.Account{
+		NextOffset: m.NextOffset, Balance: amount(m.BalanceUnits, m.BalanceNanos), Deposits: m.Deposits,
+		FirstAt: m.FirstAtMs, LastAt: m.LastAtMs, RecentIDs: m.RecentIds,
+	}
+	keys, err := keyUses(m.RecentKeys)
+	a.RecentKeys = keys
+	return a, err
+}
+
+func keyUses(m *pb.Keys) ([]wallet.KeyUse, error) {
+	if m == nil {
+		return nil, nil
+	}
+	n := len(m.Units)
+	const size = len(wallet.KeyHash{})
+	if len(m.Hashes) != n*size || len(m.OffsetDelta) != n || !optional(len(m.Nanos), n) {
+		return nil, fmt.Errorf("%w: columns of the idempotency keys differ in length", ErrRow)
+	}
+	uses := make([]wallet.KeyUse, n, n+1) // room for the deposit in hand
+	var offset int64
+	for i := range uses {
+		offset += m.OffsetDelta[i]
+		uses[i] = wallet.KeyUse{Hash: wallet.KeyHash(m.Hashes[i*size:]), Amount: amount(m.Units[i], 0), Offset: offset}
+		if len(m.Nanos) > 0 {
+			uses[i].Amount.Nanos = m.Nanos[i]
+		}
+	}
+	return uses, nil
+}
+
+func accountRow(a wallet.Account) *pb.Account {
+	return &pb.Account{
+		NextOffset: a.NextOffset, BalanceUnits: a.Balance.Units, BalanceNanos: a.Balance.Nanos, Deposits: a.Deposits,
+		FirstAtMs: a.FirstAt, LastAtMs: a.LastAt, RecentIds: a.RecentIDs, RecentKeys: keysRow(a.RecentKeys),
+	}
+}
+
+func keysRow(uses []wallet.KeyUse) *pb.Keys {
+	n := len(uses)
+	if n == 0 {
+		return nil
+	}
+	m := &pb.Keys{Units: make([]uint64, n), OffsetDelta: make([]int64, n)}
+	var offset int64
+	for i := range uses {
+		u := &uses[i]
+		m.Hashes = append(m.Hashes, u.Hash[:]...)
+		m.Units[i], m.OffsetDelta[i] = u.Amount.Units, u.Offset-offset
+		offset = u.Offset
+		setNanos(&m.Nanos, n, i, u.Amount.Nanos)
+	}
+	return m
+}
+
+// setNanos fills a column that stays empty while all are 0.
+func setNanos(column *[]uint32, n, i int, nanos uint32) {
+	if nanos == 0 {
+		return
+	}
+	if *column == nil {
+		*column = make([]uint32, n)
+	}
+	(*column)[i] = nanos
+}
+
+func window(m *pb.Window) (wallet.Window, error) {
+	if m == nil {
+		return wallet.Window{}, nil
+	}
+	n := len(m.FirstMsDelta)
+	if len(m.Units) != n || len(m.OffsetDelta) != n ||
+		!optional(len(m.SpanMs), n) || !optional(len(m.Nanos), n) || !optional(len(m.Deposits), n) {
+		return wallet.Window{}, fmt.Errorf("%w: columns of the window differ in length", ErrRow)
+	}
+	w := wallet.Window{Rule: loadRule(m.Rule), Anchor: m.AnchorMs, OtherAnchor: m.OtherAnchorMs, OtherIdle: m.OtherIdle}
+	if n == 0 {
+		return w, nil
+	}
+	w.Cells = make([]wallet.Cell, n, n+1) // room for the deposit in hand
+	var first, offset int64
+	for i := range w.Cells {
+		first += m.FirstMsDelta[i]
+		offset += m.OffsetDelta[i]
+		c := &w.Cells[i]
+		*c = wallet.Cell{First: first, Last: first, Sum: wallet.Amount{Units: m.Units[i]}, Count: 1, Offset: offset}
+		if len(m.SpanMs) > 0 {
+			c.Last += m.SpanMs[i]
+		}
+		if len(m.Nanos) > 0 {
+			c.Sum.Nanos = m.Nanos[i]
+		}
+		if len(m.Deposits) > 0 {
+			c.Count = m.Deposits[i]
+		}
+	}
+	return w, nil
+}
+
+func optional(n, want int) bool { return n == 0 || n == want }
+
+func windowRow(w wallet.Window) *pb.Window {
+	n := len(w.Cells)
+	m := &pb.Window{
+		Rule: storeRule(w.Rule), AnchorMs: w.Anchor, OtherAnchorMs: w.OtherAnchor, OtherIdle: w.OtherIdle,
+		FirstMsDelta: make([]int64, n), Units: make([]uint64, n), OffsetDelta: make([]int64, n),
+	}
+	var first, offset int64
+	for i := range w.Cells {
+		c := &w.Cells[i]
+		m.FirstMsDelta[i], m.Units[i], m.OffsetDelta[i] = c.First-first, c.Sum.Units, c.Offset-offset
+		first, offset = c.First, c.Offset
+		if c.Last != c.First {
+			if m.SpanMs == nil {
+				m.SpanMs = make([]int64, n)
+			}
+			m.SpanMs[i] = c.Last - c.First
+		}
+		setNanos(&m.Nanos, n, i, c.Sum.Nanos)
+		if c.Count != 1 && m.Deposits == nil {
+			m.Deposits = make([]uint32, n)
+			for j := range i {
+				m.Deposits[j] = 1
+			}
+		}
+		if m.Deposits != nil {
+			m.Deposits[i] = c.Count
+		}
+	}
+	return m
+}
+
+// LoadEvidence translates evidence; nil stays nil.
+func LoadEvidence(m *pb.Evidence) *wallet.Evidence {
+	if m == nil {
+		return nil
+	}
+	return &wallet.Evidence{
+		Partition: m.Partition, Offset: m.Offset, WindowStart: m.WindowStartMs, WindowEnd: m.WindowEndMs,
+		Total: amount(m.TotalUnits, m.TotalNanos), Deposits: m.Deposits, Rule: loadRule(m.Rule),
+	}
+}
+
+// StoreEvidence translates evidence; nil stays nil.
+func StoreEvidence(e *wallet.Evidence) *pb.Evidence {
+	if e == nil {
+		return nil
+	}
+	return &pb.Evidence{
+		Partition: e.Partition, Offset: e.Offset, WindowStartMs: e.WindowStart, WindowEndMs: e.WindowEnd,
+		TotalUnits: e.Total.Units, TotalNanos: e.Total.Nanos, Deposits: e.Deposits, Rule: storeRule(e.Rule),
+	}
+}
+
+func loadRule(m *pb.Rule) wallet.Rule {
+	return wallet.Rule{Threshold: amount(m.GetThresholdUnits(), m.GetThresholdNanos()), PeriodMs: m.GetPeriodMs()}
+}
+
+func storeRule(r wallet.Rule) *pb.Rule {
+	return &pb.Rule{ThresholdUnits: r.Threshold.Units, ThresholdNanos: r.Threshold.Nanos, PeriodMs: r.PeriodMs}
+}
+
+func amount(units uint64, nanos uint32) wallet.Amount {
+	return wallet.Amount{Units: units, Nanos: nanos}
+}

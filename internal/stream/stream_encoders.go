@@ -1,0 +1,58 @@
+package stream
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"coinbit/internal/pb"
+)
+
+// Malformed is what a codec returns for bytes it cannot decode. Goka stops a
+// processor whose codec errs, so codecs are total and the callback decides.
+type Malformed struct {
+	// Reason says what is wrong, for the dead letter.
+	Reason string
+}
+
+// protoCodec encodes and decodes one protobuf message type. It is a goka.Codec.
+type protoCodec[T any, M interface {
+	*T
+	proto.Message
+}] struct{}
+
+// Encode returns the wire bytes of value, which must be of the codec's type.
+func (protoCodec[T, M]) Encode(value interface{}) ([]byte, error) {
+	m, ok := value.(M)
+	if !ok || m == nil {
+		return nil, fmt.Errorf("encode: want %T, got %T", M(nil), value)
+	}
+	return proto.Marshal(m)
+}
+
+// Decode returns the message, or *Malformed for bytes that are none. Its error
+// is always nil.
+func (protoCodec[T, M]) Decode(data []byte) (interface{}, error) {
+	if len(data) == 0 {
+		return &Malformed{Reason: "empty value"}, nil
+	}
+	m := M(new(T))
+	if err := proto.Unmarshal(data, m); err != nil {
+		return &Malformed{Reason: fmt.Sprintf("not a %s message", m.ProtoReflect().Descriptor().Name())}, nil //nolint:nilerr // total by design
+	}
+	return m, nil
+}
+
+// The codecs, one for each stream and table. All of them are total.
+type (
+	// DepositEncoder is the codec of DepositStream: *pb.Deposit.
+	DepositEncoder = protoCodec[pb.Deposit, *pb.Deposit]
+	// FlagEventEncoder is the codec of FlagWalletStream: *pb.FlagEvent.
+	FlagEventEncoder = protoCodec[pb.FlagEvent, *pb.FlagEvent]
+	// BalanceEncoder is the codec of the balance table: *pb.Balance.
+	BalanceEncoder = protoCodec[pb.Balance, *pb.Balance]
+	// CounterEncoder is the codec of the threshold table: *pb.Counter.
+	CounterEncoder = protoCodec[pb.Counter, *pb.Counter]
+	// FlagEncoder is the codec of the flagger table: *pb.Flag.
+	FlagEncoder = protoCodec[pb.Flag, *pb.Flag]
+)

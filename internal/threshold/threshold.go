@@ -1,0 +1,53 @@
+// Package threshold is the processor that watches each wallet's rolling window.
+// When a deposit takes it above the threshold, it emits a Crossing on
+// flag_wallet, versioned by that deposit's offset.
+package threshold
+
+import (
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/pb"
+	"coinbit/internal/stream"
+)
+
+// Graph is the processor's place among the topics.
+func Graph(env stream.Env) *goka.GroupGraph {
+	return goka.DefineGroup(goka.Group(stream.ThresholdGroup),
+		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
+		goka.Output(stream.FlagWalletStream, new(stream.FlagEventEncoder)),
+		goka.Persist(new(stream.CounterEncoder)),
+	)
+}
+
+type processor struct{ stream.Env }
+
+// deposit folds one deposit into its wallet's counter. A repeat sets the
+// unchanged row and emits the crossing again: either may be what was lost.
+func (p processor) deposit(ctx goka.Context, msg any) {
+	d, reason := stream.CheckDeposit(p.RecordOf(ctx), msg)
+	if reason != nil {
+		return // balance sets it aside
+	}
+	row, alive := stream.Row(ctx)
+	if !alive {
+		return
+	}
+	counter, err := stream.LoadCounter(row)
+	if err != nil {
+		stream.Fail(ctx, err)
+	}
+	p.CheckRow(ctx, counter.Account.NextOffset)
+	was := counter.Window.Rule
+	outcome := counter.Apply(d, p.Rule)
+	p.Count(outcome.Verdict)
+	if outcome.RuleChanged {
+		p.RuleChanged(was)
+	}
+	if outcome.Emit {
+		ctx.Emit(stream.FlagWalletStream, ctx.Key(), &pb.FlagEvent{
+			WalletId: ctx.Key(),
+			Event:    &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: stream.StoreEvidence(counter.Tip)}},
+		})
+	}
+	ctx.SetValue(stream.StoreCounter(counter))
+}

@@ -1,0 +1,172 @@
+package wallet
+
+import (
+	"crypto/sha256"
+	"errors"
+	"slices"
+)
+
+// Bounds of what a row remembers.
+const (
+	keptIDs  = 64
+	keptKeys = 100
+)
+
+// Deposit is one deposit that passed every check of its record.
+type Deposit struct {
+	Amount Amount
+	At     int64  // event time, Unix milliseconds
+	ID     uint64 // 0: none
+	Key    KeyHash
+	HasKey bool
+	// Partition and Offset are its position on topic deposit.
+	Partition int32
+	Offset    int64
+}
+
+// KeyHash is the first 12 bytes of an Idempotency-Key's SHA-256.
+type KeyHash [12]byte
+
+// HashKey is what a row keeps of an Idempotency-Key.
+func HashKey(key string) KeyHash {
+	sum := sha256.Sum256([]byte(key))
+	return KeyHash(sum[:12])
+}
+
+// Errors of names; the texts go to clients.
+var (
+	errWalletID = errors.New("wallet_id must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -, the first a letter or digit")
+	errKey      = errors.New("Idempotency-Key must be 1 to 128 visible ASCII characters") //nolint:staticcheck // a header's name
+)
+
+// ValidWalletID checks the form of a wallet_id.
+func ValidWalletID(id string) error {
+	if len(id) < 1 || len(id) > 128 || !alphanumeric(id[0]) {
+		return errWalletID
+	}
+	for i := 1; i < len(id); i++ {
+		switch c := id[i]; {
+		case alphanumeric(c), c == '.', c == '_', c == ':', c == '@', c == '-':
+		default:
+			return errWalletID
+		}
+	}
+	return nil
+}
+
+func alphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+}
+
+// ValidKey checks the form of an Idempotency-Key.
+func ValidKey(key string) error {
+	if len(key) < 1 || len(key) > 128 {
+		return errKey
+	}
+	for i := range len(key) {
+		if key[i] < 0x21 || key[i] > 0x7e {
+			return errKey
+		}
+	}
+	return nil
+}
+
+// Verdict is what became of a message.
+type Verdict uint8
+
+// The verdicts. Only Applied changes more of a row than its next offset.
+const (
+	Applied     Verdict = iota
+	Redelivered         // this very message was folded before
+	Repeated            // the same deposit or operator event stands earlier in the log
+	KeyReplayed         // its Idempotency-Key was used for the same amount
+	KeyConflict         // its Idempotency-Key was used for another amount
+	Overflow            // the balance cannot hold it
+)
+
+var verdictNames = [...]string{"applied", "redelivered", "repeated", "key_replayed", "key_conflict", "overflow"}
+
+// String is the verdict as a metric label.
+func (v Verdict) String() string { return verdictNames[v] }
+
+// Verdicts lists every verdict.
+func Verdicts() []Verdict {
+	return []Verdict{Applied, Redelivered, Repeated, KeyReplayed, KeyConflict, Overflow}
+}
+
+// KeyUse is an Idempotency-Key and the deposit it made.
+type KeyUse struct {
+	Hash   KeyHash
+	Amount Amount
+	Offset int64
+}
+
+// Account counts each deposit of a wallet once. balance and threshold both keep
+// one, so that they always agree on what counts.
+type Account struct {
+	// NextOffset is the offset after the last message folded in, 0 for none.
+	NextOffset int64
+	Balance    Amount
+	Deposits   uint64
+	// FirstAt and LastAt are the smallest and largest event time, in Unix
+	// milliseconds.
+	FirstAt, LastAt int64
+	RecentIDs       []uint64 // oldest first
+	RecentKeys      []KeyUse // oldest first
+}
+
+// Key finds an Idempotency-Key among those the account remembers.
+func (a *Account) Key(h KeyHash) (KeyUse, bool) {
+	for i := len(a.RecentKeys) - 1; i >= 0; i-- {
+		if a.RecentKeys[i].Hash == h {
+			return a.RecentKeys[i], true
+		}
+	}
+	return KeyUse{}, false
+}
+
+// Apply folds d in, in the order of the partition. A message that was folded
+// before is recognised by its offset.
+func (a *Account) Apply(d Deposit) Verdict {
+	if d.Offset < a.NextOffset {
+		return Redelivered
+	}
+	a.NextOffset = d.Offset + 1
+	if d.ID != 0 && slices.Contains(a.RecentIDs, d.ID) {
+		return Repeated
+	}
+	if d.HasKey {
+		if use, ok := a.Key(d.Key); ok {
+			if use.Amount == d.Amount {
+				return KeyReplayed
+			}
+			return KeyConflict
+		}
+	}
+	sum, ok := a.Balance.Add(d.Amount)
+	if !ok {
+		return Overflow
+	}
+	if a.Deposits == 0 {
+		a.FirstAt, a.LastAt = d.At, d.At
+	}
+	a.Balance = sum
+	a.Deposits++
+	a.FirstAt, a.LastAt = min(a.FirstAt, d.At), max(a.LastAt, d.At)
+	if d.ID != 0 {
+		a.RecentIDs = remember(a.RecentIDs, d.ID, keptIDs)
+	}
+	if d.HasKey {
+		a.RecentKeys = remember(a.RecentKeys, KeyUse{Hash: d.Key, Amount: d.Amount, Offset: d.Offset}, keptKeys)
+	}
+	return Applied
+}
+
+// remember appends x and forgets the oldest beyond n.
+func remember[T any](list []T, x T, n int) []T {
+	list = append(list, x)
+	if len(list) > n {
+		list = slices.Delete(list, 0, len(list)-n)
+	}
+	return list
+}

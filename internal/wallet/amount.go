@@ -1,0 +1,132 @@
+// Package wallet is the pure core: exact amounts, the balance, the rolling
+// window and the flag. Every function maps a state and an event to the next
+// state; time comes in with the event. It knows no Kafka, no clock and no
+// logging, and money is never a float.
+package wallet
+
+import (
+	"errors"
+	"math"
+	"math/big"
+	"math/bits"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/apd/v3"
+)
+
+// nanosPerUnit is how many billionths make one currency unit.
+const nanosPerUnit = 1_000_000_000
+
+// maxDeposit is the largest deposit, in units.
+const maxDeposit = 1_000_000_000_000
+
+// Amount is an exact amount of money: whole units and billionths of one. The
+// zero value is 0. Nanos is below 1e9.
+type Amount struct {
+	Units uint64
+	Nanos uint32
+}
+
+// Why an amount is refused. The texts go to clients.
+var (
+	ErrNotNumber   = errors.New("amount must be a number")
+	ErrNotPositive = errors.New("amount must be greater than 0")
+	ErrTooLarge    = errors.New("amount must be at most 1000000000000")
+	ErrTooFine     = errors.New("amount must have at most 9 decimal places")
+)
+
+// ParseAmount reads the text of a JSON number, exactly. An exponent is fine.
+func ParseAmount(text string) (Amount, error) {
+	var d apd.Decimal
+	if _, _, err := d.SetString(text); err != nil || d.Form != apd.Finite {
+		return Amount{}, ErrNotNumber
+	}
+	if d.Sign() <= 0 {
+		return Amount{}, ErrNotPositive
+	}
+	// The number of digits before the point bounds the value before any power of
+	// ten is computed: 1e999999999 must cost nothing.
+	if d.NumDigits()+int64(d.Exponent) > 13 {
+		return Amount{}, ErrTooLarge
+	}
+	if d.NumDigits()+int64(d.Exponent) < -9 {
+		return Amount{}, ErrTooFine
+	}
+	d.Reduce(&d)
+	if d.Exponent < -9 {
+		return Amount{}, ErrTooFine
+	}
+	nanos := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Exponent)+9), nil)
+	nanos.Mul(nanos, d.Coeff.MathBigInt())
+	units, rest := new(big.Int).QuoRem(nanos, big.NewInt(nanosPerUnit), new(big.Int))
+	a := Amount{Units: units.Uint64(), Nanos: uint32(rest.Uint64())} //nolint:gosec // below 1e9
+	if a.Cmp(Amount{Units: maxDeposit}) > 0 {
+		return Amount{}, ErrTooLarge
+	}
+	return a, nil
+}
+
+// NewDepositAmount checks an amount that came as units and nanos.
+func NewDepositAmount(units int64, nanos int32) (Amount, error) {
+	if units < 0 || nanos < 0 || nanos >= nanosPerUnit || units == 0 && nanos == 0 {
+		return Amount{}, ErrNotPositive
+	}
+	a := Amount{Units: uint64(units), Nanos: uint32(nanos)}
+	if a.Cmp(Amount{Units: maxDeposit}) > 0 {
+		return Amount{}, ErrTooLarge
+	}
+	return a, nil
+}
+
+// String is the plain decimal, without exponent or trailing zeros.
+func (a Amount) String() string {
+	s := strconv.FormatUint(a.Units, 10)
+	if a.Nanos == 0 {
+		return s
+	}
+	fraction := strconv.FormatUint(nanosPerUnit+uint64(a.Nanos), 10)[1:]
+	return s + "." + strings.TrimRight(fraction, "0")
+}
+
+// Add returns a + b; false when that has more than math.MaxInt64 units.
+func (a Amount) Add(b Amount) (Amount, bool) {
+	nanos, carry := a.Nanos+b.Nanos, uint64(0)
+	if nanos >= nanosPerUnit {
+		nanos, carry = nanos-nanosPerUnit, 1
+	}
+	units, over := bits.Add64(a.Units, b.Units, carry)
+	if over != 0 || units > math.MaxInt64 {
+		return Amount{}, false
+	}
+	return Amount{Units: units, Nanos: nanos}, true
+}
+
+// plus is Add that stays at the largest amount instead of overflowing: for sums
+// that are only compared.
+func (a Amount) plus(b Amount) Amount {
+	if sum, ok := a.Add(b); ok {
+		return sum
+	}
+	return Amount{Units: math.MaxInt64, Nanos: nanosPerUnit - 1}
+}
+
+// minus is a − b for b ≤ a.
+func (a Amount) minus(b Amount) Amount {
+	if a.Nanos < b.Nanos {
+		return Amount{Units: a.Units - b.Units - 1, Nanos: a.Nanos + nanosPerUnit - b.Nanos}
+	}
+	return Amount{Units: a.Units - b.Units, Nanos: a.Nanos - b.Nanos}
+}
+
+// Cmp is -1, 0 or 1 as a is below, equal to or above b.
+func (a Amount) Cmp(b Amount) int {
+	switch {
+	case a.Units < b.Units || a.Units == b.Units && a.Nanos < b.Nanos:
+		return -1
+	case a == b:
+		return 0
+	default:
+		return 1
+	}
+}

@@ -1,0 +1,59 @@
+package wallet
+
+// Rule is the threshold rule: strictly more than Threshold within one window of
+// PeriodMs milliseconds.
+type Rule struct {
+	Threshold Amount
+	PeriodMs  int64
+}
+
+// Evidence is why a wallet was flagged.
+type Evidence struct {
+	// Partition and Offset on topic deposit of the deposit that tipped the window.
+	Partition int32
+	Offset    int64
+	// The window is (WindowStart, WindowEnd], in Unix milliseconds.
+	WindowStart, WindowEnd int64
+	Total                  Amount
+	Deposits               uint32
+	Rule                   Rule
+}
+
+// Counter is a wallet's account and rolling window.
+type Counter struct {
+	Account Account
+	Window  Window
+	// Tip is the evidence of the latest crossing; its offset is its version.
+	Tip *Evidence
+}
+
+// Outcome is what the processor has to do after Apply.
+type Outcome struct {
+	Verdict Verdict
+	// Emit says that Tip is to be sent, for the first time or again.
+	Emit bool
+	// RuleChanged says that the row was folded with another rule before.
+	RuleChanged bool
+}
+
+// Apply folds d in, in the order of the partition. A repeat of any deposit up to
+// the one that tipped the window asks to send Tip again: the first one may have
+// been lost, and the receiver knows it by its offset.
+func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
+	o := Outcome{Verdict: c.Account.Apply(d)}
+	if o.Verdict == Redelivered {
+		o.Emit = c.Tip != nil && d.Offset <= c.Tip.Offset
+	}
+	if o.Verdict != Applied {
+		return o
+	}
+	if c.Window.Rule != rule {
+		o.RuleChanged = c.Window.Rule != Rule{}
+		c.Window.Rule = rule
+	}
+	if e, crossed := c.Window.crossing(d); crossed {
+		c.Tip, o.Emit = &e, true
+	}
+	c.Window.insert(d)
+	return o
+}

@@ -1,0 +1,68 @@
+package wallet
+
+import "slices"
+
+const keptEvents = 16
+
+// FlagEvent is one message of topic flag_wallet: exactly one of Crossing, Raise
+// and Remove.
+type FlagEvent struct {
+	Offset   int64 // on flag_wallet
+	Crossing *Evidence
+	Raise    bool
+	Remove   bool
+	ID       uint64 // of an operator's event
+	At       int64  // of an operator's event, Unix milliseconds
+	// RemovedUpto goes with Remove: crossings whose deposit lies below it go.
+	RemovedUpto int64
+}
+
+// Flag is a wallet's flag. A crossing is versioned by the offset of the deposit
+// that tipped it, a removal by the deposits that were there when it was said:
+// so a crossing seen late, or twice, changes nothing that was decided.
+type Flag struct {
+	NextOffset     int64 // on flag_wallet, 0 for none
+	NextTip        int64 // offset + 1 of the latest crossing's deposit, 0 for none
+	RemovedUpto    int64
+	OpRaised       bool
+	RecentEventIDs []uint64 // oldest first
+	Evidence       *Evidence
+	Removals       uint32
+	LastRemovalAt  int64
+	RaisedAt       int64
+}
+
+// Raised tells whether the wallet is flagged.
+func (f *Flag) Raised() bool {
+	return f.OpRaised || f.NextTip > 0 && f.NextTip-1 >= f.RemovedUpto
+}
+
+// Apply folds e in, in the order of the partition.
+func (f *Flag) Apply(e FlagEvent) Verdict {
+	if e.Offset < f.NextOffset {
+		return Redelivered
+	}
+	f.NextOffset = e.Offset + 1
+	if e.Crossing != nil {
+		if e.Crossing.Offset < f.NextTip {
+			return Repeated
+		}
+		f.NextTip, f.Evidence = e.Crossing.Offset+1, e.Crossing
+		return Applied
+	}
+	if e.ID != 0 {
+		if slices.Contains(f.RecentEventIDs, e.ID) {
+			return Repeated
+		}
+		f.RecentEventIDs = remember(f.RecentEventIDs, e.ID, keptEvents)
+	}
+	if e.Raise {
+		f.OpRaised, f.RaisedAt = true, e.At
+		return Applied
+	}
+	f.OpRaised = false
+	f.RemovedUpto = max(f.RemovedUpto, e.RemovedUpto)
+	f.Removals++
+	f.LastRemovalAt = e.At
+	return Applied
+}
