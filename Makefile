@@ -128,7 +128,7 @@ $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION):
 $(JARS)/.complete: internal/kafkatest/pom.xml
 	@command -v mvn >/dev/null || { echo "Maven is missing: install it, or set KAFKA_LIBS to the libs directory of an unpacked Apache Kafka $(KAFKA_VERSION)"; exit 1; }
 	rm -rf $(JARS)
-	mvn -q -B -f internal/kafkatest/pom.xml dependency:copy-dependencies -DoutputDirectory=$(JARS)
+	mvn -q -B -Dstyle.color=never -f internal/kafkatest/pom.xml dependency:copy-dependencies -DoutputDirectory=$(JARS)
 	@touch $@
 
 ##@ Help

@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "coinbit_http_request_seconds", Help: "Time to answer an HTTP request.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}, // seconds
+			Buckets: prometheus.ExponentialBuckets(.0005, 2, 15), // 0.5 ms to 8 s
 		}, []string{"route"}),
 		deposits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coinbit_deposits_total", Help: "POST /api/deposit requests by what became of them.",

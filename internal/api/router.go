@@ -14,25 +14,25 @@ const (
 	routeOther  = "other" // the metrics' name for what is no route
 )
 
-// Route is a path that another part of the program answers for GET and HEAD,
-// outside of keys and rate limits.
-type Route struct {
-	Path    string
-	Handler http.Handler
-}
-
-// Handler serves the API and, beside it, extra.
-func (a *API) Handler(extra ...Route) http.Handler {
+// Handler serves the API and, beside it, the routes that each of more adds,
+// which are counted, timed and kept from panicking too, but need no key.
+func (a *API) Handler(more ...func(*mux.Router)) http.Handler {
 	// The path is matched as it was sent: an escaped slash is part of a
 	// wallet_id (and not valid there), and "//" is no redirect.
 	r := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	for _, add := range more {
+		add(r)
+	}
+	_ = r.Walk(func(route *mux.Route, _ *mux.Router, _ []*mux.Route) error {
+		if path, err := route.GetPathTemplate(); err == nil && route.GetHandler() != nil {
+			route.Handler(a.observe(path, route.GetHandler()))
+		}
+		return nil
+	})
 	r.Handle(pathDeposit, a.observe(pathDeposit, a.guarded(a.deposit))).Methods(http.MethodPost)
 	// The empty id matches too and is told what a wallet_id is.
 	r.Handle("/api/check/{wallet_id:[^/]*}", a.observe(pathCheck, a.guarded(a.check))).
 		Methods(http.MethodGet, http.MethodHead)
-	for _, e := range extra {
-		r.Handle(e.Path, a.observe(e.Path, e.Handler)).Methods(http.MethodGet, http.MethodHead)
-	}
 	r.NotFoundHandler = a.observe(routeOther, a.elsewhere(func(http.ResponseWriter, *http.Request) *failure {
 		return fail(codeNotFound, "there is nothing at this path")
 	}))

@@ -10,7 +10,7 @@ import (
 )
 
 // runAPI serves HTTP at once; what needs Kafka answers 503 until it is there.
-func runAPI(ctx context.Context, rt *runtime, _ command) error {
+func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	log, views := newDeposits(rt), newTables(rt)
 	handler, err := api.New(api.Options{
 		Log: log, Tables: views,

@@ -12,7 +12,7 @@ import (
 )
 
 // startBroker starts the embedded broker on BROKER's first address.
-func startBroker(ctx context.Context, rt *runtime) (*broker.Broker, error) {
+func startBroker(ctx context.Context, rt *Runtime) (*broker.Broker, error) {
 	if rt.cfg.KafkaTLSCA != "" || rt.cfg.KafkaTLSCert != "" || rt.cfg.KafkaSASLMechanism != "" {
 		return nil, usageError{errors.New("KAFKA_TLS_*, KAFKA_SASL_*: the embedded broker knows neither TLS nor SASL; unset them or point BROKER at a real Kafka")}
 	}
@@ -29,7 +29,7 @@ func startBroker(ctx context.Context, rt *runtime) (*broker.Broker, error) {
 }
 
 // runKafka is the embedded broker alone.
-func runKafka(ctx context.Context, rt *runtime, _ command) error {
+func runKafka(ctx context.Context, rt *Runtime, _ Command) error {
 	b, err := startBroker(ctx, rt)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func runKafka(ctx context.Context, rt *runtime, _ command) error {
 const brokerProbe = 2 * time.Second
 
 // runAll is every service in one process. They still meet only in Kafka.
-func runAll(ctx context.Context, rt *runtime, _ command) error {
+func runAll(ctx context.Context, rt *Runtime, _ Command) error {
 	probe, cancel := context.WithTimeout(ctx, brokerProbe)
 	err := rt.client.Probe(probe)
 	cancel()
@@ -59,7 +59,7 @@ func runAll(ctx context.Context, rt *runtime, _ command) error {
 	backend, stop := context.WithCancel(context.WithoutCancel(ctx))
 	fs := []func(context.Context) error{func(ctx context.Context) error {
 		defer stop()
-		return runAPI(ctx, rt, command{})
+		return runAPI(ctx, rt, Command{})
 	}}
 	for _, g := range stream.Groups() {
 		fs = append(fs, func(context.Context) error { return processors{rt}.Execute(backend, g) })

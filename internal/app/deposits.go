@@ -29,7 +29,7 @@ const (
 // deposits appends to the deposit topic through a Goka emitter. It is the API's
 // api.Log.
 type deposits struct {
-	*runtime
+	*Runtime
 	emitter  atomic.Pointer[goka.Emitter]
 	count    atomic.Int32 // partitions, 0 while not known
 	monitor  kafka.Monitor
@@ -38,8 +38,8 @@ type deposits struct {
 
 var _ api.Log = (*deposits)(nil)
 
-func newDeposits(rt *runtime) *deposits {
-	d := &deposits{runtime: rt}
+func newDeposits(rt *Runtime) *deposits {
+	d := &deposits{Runtime: rt}
 	rt.health.add("kafka", d.ready)
 	return d
 }

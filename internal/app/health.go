@@ -53,7 +53,7 @@ func (h *health) report(w io.Writer) bool {
 
 // adminRoutes serves /healthz (the process runs), /readyz (it has caught up) and
 // /metrics.
-func (rt *runtime) adminRoutes(r *mux.Router) {
+func (rt *Runtime) adminRoutes(r *mux.Router) {
 	get := func(path string, h http.Handler) { r.Handle(path, h).Methods(http.MethodGet, http.MethodHead) }
 	get("/healthz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
@@ -77,7 +77,7 @@ func (w *writer) Write(p []byte) (int, error) {
 }
 
 // admin serves adminRoutes on ADMIN_PORT until ctx is done; nothing when it is unset.
-func (rt *runtime) admin(ctx context.Context) error {
+func (rt *Runtime) admin(ctx context.Context) error {
 	if rt.cfg.AdminPort == "" {
 		<-ctx.Done()
 		return nil
@@ -91,7 +91,7 @@ func (rt *runtime) admin(ctx context.Context) error {
 const drainTimeout = 2 * time.Second
 
 // serve listens on addr, which setting named, and serves until ctx is done.
-func (rt *runtime) serve(ctx context.Context, setting, addr string, h http.Handler) error {
+func (rt *Runtime) serve(ctx context.Context, setting, addr string, h http.Handler) error {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%s: cannot listen on %s: %w", setting, addr, err)
@@ -116,7 +116,7 @@ func (rt *runtime) serve(ctx context.Context, setting, addr string, h http.Handl
 }
 
 // runHealth asks the service on ADMIN_PORT, or else on PORT, whether it is ready.
-func runHealth(ctx context.Context, rt *runtime, _ command) error {
+func runHealth(ctx context.Context, rt *Runtime, _ Command) error {
 	addr := rt.cfg.AdminPort
 	if addr == "" {
 		addr = rt.cfg.Port

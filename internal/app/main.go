@@ -35,17 +35,19 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// command is the parsed command line.
-type command struct {
-	service string
-	wallet  string
-	remove  bool
+// Command is the parsed command line.
+type Command struct {
+	// Service is a name of the table of services.
+	Service string
+	// Wallet and Remove go with the service flag.
+	Wallet string
+	Remove bool
 }
 
 // Main runs the program and returns its exit code: 0 after ctx is done and
 // everything is flushed, 2 for a usage or configuration error, 1 for the rest.
 func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	cmd, svc, err := parse(args, stderr)
+	cmd, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
@@ -59,21 +61,31 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 		return exitUsage
 	}
 	log := logger(cfg, stderr)
-	rt, err := newRuntime(cfg, log, stdout)
+	rt, err := New(cfg, Options{Log: log, Stdout: stdout})
 	if err != nil {
 		fmt.Fprintf(stderr, "coinbit: %v\n", err)
 		return exitUsage
 	}
-	err = runBounded(ctx, func() error { return svc.run(ctx, rt, cmd) })
+	err = rt.Run(ctx, cmd)
 	if usage := (usageError{}); errors.As(err, &usage) {
 		fmt.Fprintf(stderr, "coinbit: %v\n", err)
 		return exitUsage
 	}
 	if err != nil {
-		log.Error("stopped with an error", "service", svc.name, "err", err)
+		log.Error("stopped with an error", "service", cmd.Service, "err", err)
 		return exitFailed
 	}
 	return exitOK
+}
+
+// Run runs the service of cmd until ctx is done, and not longer than stopTimeout
+// after that.
+func (rt *Runtime) Run(ctx context.Context, cmd Command) error {
+	svc, ok := find(cmd.Service)
+	if !ok {
+		return usageError{fmt.Errorf("no service %q", cmd.Service)}
+	}
+	return runBounded(ctx, func() error { return svc.run(ctx, rt, cmd) })
 }
 
 // errStuck says that a service did not stop in time.
@@ -97,19 +109,19 @@ func runBounded(ctx context.Context, run func() error) error {
 	}
 }
 
-func parse(args []string, stderr io.Writer) (command, service, error) {
-	var cmd command
+func parse(args []string, stderr io.Writer) (Command, error) {
+	var cmd Command
 	fs := flag.NewFlagSet("coinbit", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // usage prints what flag would
 	var name, broker string
 	fs.StringVar(&name, "service", "", "")
 	fs.StringVar(&broker, "broker_name", "", "")
-	fs.StringVar(&cmd.wallet, "wallet", "", "")
-	fs.BoolVar(&cmd.remove, "remove", false, "")
+	fs.StringVar(&cmd.Wallet, "wallet", "", "")
+	fs.BoolVar(&cmd.Remove, "remove", false, "")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		usage(stderr, name)
-		return cmd, service{}, err
+		return cmd, err
 	}
 	if err == nil && fs.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
@@ -119,14 +131,13 @@ func parse(args []string, stderr io.Writer) (command, service, error) {
 	}
 	if err != nil {
 		usage(stderr, "")
-		return cmd, service{}, err
+		return cmd, err
 	}
-	svc, _ := find(cmd.service)
-	return cmd, svc, nil
+	return cmd, nil
 }
 
 // choose turns -service and -broker_name into a service's name.
-func (c *command) choose(name, broker string) error {
+func (c *Command) choose(name, broker string) error {
 	if name == "broker" {
 		if _, ok := find(broker); !ok || !isGroup(broker) {
 			return fmt.Errorf("-broker_name: got %q, takes balance, flagger or threshold", broker)
@@ -142,13 +153,13 @@ func (c *command) choose(name, broker string) error {
 	if !ok {
 		return fmt.Errorf("-service: got %q, takes one of those above", name)
 	}
-	if svc.name == "flag" && c.wallet == "" {
+	if svc.name == "flag" && c.Wallet == "" {
 		return errors.New("-wallet is missing: whose flag?")
 	}
-	if svc.name != "flag" && (c.wallet != "" || c.remove) {
+	if svc.name != "flag" && (c.Wallet != "" || c.Remove) {
 		return errors.New("-wallet and -remove go with -service=flag")
 	}
-	c.service = name
+	c.Service = name
 	return nil
 }
 

@@ -16,8 +16,8 @@ const flagTimeout = 30 * time.Second
 
 // runFlag raises or clears a wallet's flag: it emits a FlagEvent, waits until
 // the flagger's row has applied it and prints the result.
-func runFlag(ctx context.Context, rt *runtime, cmd command) error {
-	if err := wallet.ValidWalletID(cmd.wallet); err != nil {
+func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
+	if err := wallet.ValidWalletID(cmd.Wallet); err != nil {
 		return usageError{fmt.Errorf("-wallet: %w", err)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, flagTimeout)
@@ -26,7 +26,7 @@ func runFlag(ctx context.Context, rt *runtime, cmd command) error {
 	if err != nil {
 		return err
 	}
-	partition := stream.Partition(cmd.wallet, cluster.Partitions)
+	partition := stream.Partition(cmd.Wallet, cluster.Partitions)
 	event, err := rt.flagEvent(ctx, cmd, partition)
 	if err != nil {
 		return err
@@ -40,11 +40,11 @@ func runFlag(ctx context.Context, rt *runtime, cmd command) error {
 	if err != nil {
 		return err
 	}
-	offset, err := rt.client.Send(ctx, string(stream.FlagWalletStream), cmd.wallet, value)
+	offset, err := rt.client.Send(ctx, string(stream.FlagWalletStream), cmd.Wallet, value)
 	if err != nil {
 		return fmt.Errorf("flag_wallet: %w", err)
 	}
-	flag, err := rt.awaitFlag(ctx, table, partition, from, cmd.wallet, offset)
+	flag, err := rt.awaitFlag(ctx, table, partition, from, cmd.Wallet, offset)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the event is stored at flag_wallet %d:%d but was not applied within %s: is the flagger running?",
 			partition, offset, flagTimeout)
@@ -56,29 +56,29 @@ func runFlag(ctx context.Context, rt *runtime, cmd command) error {
 	if flag.Raised() {
 		state = "flagged"
 	}
-	fmt.Fprintf(rt.stdout, "%s: %s (flag_wallet %d:%d)\n", cmd.wallet, state, partition, offset)
+	fmt.Fprintf(rt.stdout, "%s: %s (flag_wallet %d:%d)\n", cmd.Wallet, state, partition, offset)
 	return nil
 }
 
 // flagEvent is what the operator says. A removal names the high watermark of the
 // wallet's deposits: crossings below it are removed, also those still under way.
-func (rt *runtime) flagEvent(ctx context.Context, cmd command, partition int32) (*pb.FlagEvent, error) {
+func (rt *Runtime) flagEvent(ctx context.Context, cmd Command, partition int32) (*pb.FlagEvent, error) {
 	id, at := newIDs()(), rt.now().UnixMilli()
-	if !cmd.remove {
-		return &pb.FlagEvent{WalletId: cmd.wallet,
+	if !cmd.Remove {
+		return &pb.FlagEvent{WalletId: cmd.Wallet,
 			Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{EventId: id, AtMs: at}}}, nil
 	}
 	upto, err := rt.client.HighWater(ctx, string(stream.DepositStream), partition)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.FlagEvent{WalletId: cmd.wallet,
+	return &pb.FlagEvent{WalletId: cmd.Wallet,
 		Event: &pb.FlagEvent_Removal{Removal: &pb.OperatorRemoval{EventId: id, AtMs: at, RemovedUpto: upto}}}, nil
 }
 
 // awaitFlag reads the flagger's changelog from an offset on until walletID's row
 // has applied the event.
-func (rt *runtime) awaitFlag(ctx context.Context, table string, partition int32, from int64, walletID string, event int64) (wallet.Flag, error) {
+func (rt *Runtime) awaitFlag(ctx context.Context, table string, partition int32, from int64, walletID string, event int64) (wallet.Flag, error) {
 	var flag wallet.Flag
 	err := rt.client.Read(ctx, table, partition, from, func(key string, value []byte) (bool, error) {
 		if key != walletID || value == nil {

@@ -17,12 +17,12 @@ import (
 )
 
 // processors runs processor groups; it is the suite's stream.Broker.
-type processors struct{ rt *runtime }
+type processors struct{ rt *Runtime }
 
 var _ stream.Broker = processors{}
 
-func runGroup(g stream.Group) func(context.Context, *runtime, command) error {
-	return func(ctx context.Context, rt *runtime, _ command) error {
+func runGroup(g stream.Group) func(context.Context, *Runtime, Command) error {
+	return func(ctx context.Context, rt *Runtime, _ Command) error {
 		return parallel(ctx, rt.admin, func(ctx context.Context) error {
 			return processors{rt}.Execute(ctx, g)
 		})
@@ -36,14 +36,14 @@ func (p processors) Execute(ctx context.Context, groupName stream.Group) error {
 	if !ok {
 		return usageError{fmt.Errorf("no processor group %q", groupName)}
 	}
-	run := &groupRun{runtime: p.rt, name: groupName, group: g, log: p.rt.log.With("service", string(groupName))}
+	run := &groupRun{Runtime: p.rt, name: groupName, group: g, log: p.rt.log.With("service", string(groupName))}
 	p.rt.health.add(string(groupName), run.ready)
 	return p.rt.supervise(ctx, string(groupName), run.attempt)
 }
 
 // groupRun is one group in this process, across the processors built for it.
 type groupRun struct {
-	*runtime
+	*Runtime
 	group
 	name stream.Group
 	log  *slog.Logger

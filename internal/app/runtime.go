@@ -18,9 +18,9 @@ import (
 	"coinbit/internal/wallet"
 )
 
-// runtime is what every service is built from. Tests make their own; there are
+// Runtime is what every service is built from. Tests make their own; there are
 // no globals.
-type runtime struct {
+type Runtime struct {
 	cfg      config.Config
 	log      *slog.Logger
 	stdout   io.Writer
@@ -28,35 +28,57 @@ type runtime struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	health   *health
-	now      func() time.Time // event time of deposits; tests set it
+	now      func() time.Time
 	onListen func(addr string)
 }
 
-func newRuntime(cfg config.Config, log *slog.Logger, stdout io.Writer) (*runtime, error) {
+// Options are what New may be given besides the settings; all may be left out.
+type Options struct {
+	Log    *slog.Logger
+	Stdout io.Writer
+	// Now is the clock that gives a deposit its event time.
+	Now func() time.Time
+	// OnListen is told the address of each server that listens.
+	OnListen func(addr string)
+}
+
+// New checks what the settings name and builds a Runtime. It connects to nothing.
+func New(cfg config.Config, o Options) (*Runtime, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Stdout == nil {
+		o.Stdout = io.Discard
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.OnListen == nil {
+		o.OnListen = func(string) {}
+	}
 	client, err := kafka.NewClient(kafka.Settings{
 		Brokers: cfg.Brokers,
 		TLSCA:   cfg.KafkaTLSCA, TLSCert: cfg.KafkaTLSCert, TLSKey: cfg.KafkaTLSKey,
 		SASLMechanism: cfg.KafkaSASLMechanism, SASLUser: cfg.KafkaSASLUser, SASLPassword: cfg.KafkaSASLPassword,
-	}, log)
+	}, o.Log)
 	if err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &runtime{
-		cfg: cfg, log: log, stdout: stdout, client: client,
-		registry: registry, metrics: newMetrics(registry), health: &health{}, now: time.Now,
-		onListen: func(string) {},
+	return &Runtime{
+		cfg: cfg, log: o.Log, stdout: o.Stdout, client: client,
+		registry: registry, metrics: newMetrics(registry), health: &health{}, now: o.Now, onListen: o.OnListen,
 	}, nil
 }
 
 // rule is the threshold rule in force.
-func (rt *runtime) rule() wallet.Rule {
+func (rt *Runtime) rule() wallet.Rule {
 	return wallet.Rule{Threshold: rt.cfg.ThresholdAmount, PeriodMs: rt.cfg.RollingPeriod.Milliseconds()}
 }
 
 // ensure creates and checks the topics.
-func (rt *runtime) ensure(ctx context.Context) (kafka.Cluster, error) {
+func (rt *Runtime) ensure(ctx context.Context) (kafka.Cluster, error) {
 	return rt.client.Ensure(ctx, stream.Topics(), rt.cfg.Partitions, rt.cfg.ReplicationFactor)
 }
 
@@ -72,7 +94,7 @@ const (
 // supervise runs attempt until ctx is done, building anew after each failure: at
 // once when Kafka was away and is back, else with back-off. It returns what was
 // wrong at the end: nil, or why something may not be flushed.
-func (rt *runtime) supervise(ctx context.Context, name string, attempt func(ctx context.Context) error) error {
+func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx context.Context) error) error {
 	log := rt.log.With("service", name)
 	backoff := firstBackoff
 	for {
@@ -105,7 +127,7 @@ func (rt *runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 }
 
 // awaitKafka waits until a broker answers; false when ctx was done first.
-func (rt *runtime) awaitKafka(ctx context.Context, log *slog.Logger, cause error) bool {
+func (rt *Runtime) awaitKafka(ctx context.Context, log *slog.Logger, cause error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
@@ -124,7 +146,7 @@ func (rt *runtime) awaitKafka(ctx context.Context, log *slog.Logger, cause error
 
 // final is the verdict on an attempt that ended because it was told to. A
 // message cut off in mid-work is not lost: it is delivered again.
-func (rt *runtime) final(err error) error {
+func (rt *Runtime) final(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, stream.ErrSessionOver) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()

@@ -16,7 +16,7 @@ type service struct {
 	name    string
 	summary string
 	example string
-	run     func(ctx context.Context, rt *runtime, cmd command) error
+	run     func(ctx context.Context, rt *Runtime, cmd Command) error
 }
 
 // services is a function because its rows' run functions reach back to find.

@@ -14,7 +14,6 @@ import (
 	"github.com/lovoo/goka"
 
 	"coinbit/internal/api"
-	"coinbit/internal/kafka"
 	"coinbit/internal/store"
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
@@ -28,10 +27,10 @@ type tables struct {
 
 var _ api.Tables = (*tables)(nil)
 
-func newTables(rt *runtime) *tables {
+func newTables(rt *Runtime) *tables {
 	t := &tables{views: make(map[stream.Group]*view)}
 	for _, g := range stream.Groups() {
-		v := &view{runtime: rt, group: groups[g], table: g.Table(), changed: t.watchers.notify}
+		v := &view{Runtime: rt, group: groups[g], table: g.Table(), changed: t.watchers.notify}
 		v.log = rt.log.With("view", string(v.table))
 		t.views[g] = v
 		rt.health.add("view "+string(v.table), v.ready)
@@ -40,7 +39,7 @@ func newTables(rt *runtime) *tables {
 }
 
 // run keeps all views up until ctx is done.
-func (t *tables) run(ctx context.Context, rt *runtime) error {
+func (t *tables) run(ctx context.Context, rt *Runtime) error {
 	var fs []func(context.Context) error
 	for _, v := range t.views {
 		fs = append(fs, func(ctx context.Context) error {
@@ -90,7 +89,7 @@ func (t *tables) Watch(walletID string) (<-chan struct{}, func()) { return t.wat
 // error, while a view catches up, so nothing is served before it has once; a
 // reconnect later serves what is held.
 type view struct {
-	*runtime
+	*Runtime
 	group
 	table   goka.Table
 	log     *slog.Logger

@@ -11,3 +11,6 @@ func (p *Process) SignalGroup(syscall.Signal) error { p.Kill(); return nil }
 
 // GroupGone says whether the program has ended.
 func (p *Process) GroupGone() bool { return !p.Running() }
+
+// Guard does nothing on this system.
+func (p *Process) Guard() (release func(), err error) { return func() {}, nil }

@@ -3,6 +3,8 @@ package child_test
 import (
 	"os"
 	"os/exec"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,5 +90,33 @@ func TestFreePort(t *testing.T) {
 	}
 	if err := child.PortFree(port); err != nil {
 		t.Errorf("port %d is not free: %v", port, err)
+	}
+}
+
+func TestGuardEndsTheWholeGroup(t *testing.T) {
+	p, err := child.Start(exec.Command("sh", "-c", "sleep 60 & wait"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	release, err := p.Guard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.GroupGone() {
+		t.Error("the group is gone although it runs")
+	}
+	release()
+	if !p.Running() {
+		t.Error("release ended the program")
+	}
+	if err := p.SignalGroup(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !p.GroupGone(); {
+		if time.Now().After(deadline) {
+			t.Fatal("the group is still there 10 s after SIGKILL")
+		}
+		runtime.Gosched()
 	}
 }

@@ -1,0 +1,153 @@
+// Package api is HTTP in and out: it checks what a client sends, hands deposits
+// to a log and reads wallets from the tables. It decides nothing about money:
+// what counts and what is flagged it only reads. It knows neither Kafka nor
+// Goka; the interfaces below are all it sees of them, and nothing of what they
+// say in their errors reaches a client, except for why they are not ready.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"coinbit/internal/pb"
+	"coinbit/internal/wallet"
+)
+
+// How long a request may take, from its headers' arrival. Both end within the
+// ten seconds that are promised.
+const (
+	depositBudget = 9 * time.Second
+	checkWait     = 2 * time.Second
+)
+
+// What a Log says of a deposit that it did not see through.
+var (
+	// ErrRefused: nothing was sent, the deposit certainly does not count.
+	ErrRefused = errors.New("deposit refused before it was sent")
+	// ErrUnknown: the deposit may or may not come to count.
+	ErrUnknown = errors.New("outcome of the deposit unknown")
+)
+
+// Position is a place on topic deposit.
+type Position struct {
+	Partition int32
+	Offset    int64
+}
+
+// String is PARTITION:OFFSET, as in the header X-Deposit-Position.
+func (p Position) String() string {
+	b := make([]byte, 0, 32)
+	b = strconv.AppendInt(b, int64(p.Partition), 10)
+	b = append(b, ':')
+	return string(strconv.AppendInt(b, p.Offset, 10))
+}
+
+// errPosition goes to clients.
+var errPosition = errors.New(headerPosition + " must be PARTITION:OFFSET, two whole numbers")
+
+// ParsePosition reads what String wrote.
+func ParsePosition(text string) (Position, error) {
+	left, right, _ := strings.Cut(text, ":")
+	partition, err := strconv.ParseUint(left, 10, 31)
+	if err != nil {
+		return Position{}, errPosition
+	}
+	offset, err := strconv.ParseUint(right, 10, 63)
+	if err != nil {
+		return Position{}, errPosition
+	}
+	return Position{int32(partition), int64(offset)}, nil //nolint:gosec // 31 and 63 bits
+}
+
+// Log takes deposits.
+type Log interface {
+	// Append returns d's position once d is on all in-sync replicas. It fails
+	// with ErrRefused when nothing was sent and with ErrUnknown otherwise, also
+	// when ctx ends first; any other error is taken for ErrUnknown.
+	Append(ctx context.Context, d *pb.Deposit) (Position, error)
+}
+
+// Tables reads the rows of the three groups. A wallet never seen has the zero
+// row. The rows are only read.
+type Tables interface {
+	// Ready is nil once every table has been caught up with; the error's text
+	// goes to clients.
+	Ready() error
+	Balance(walletID string) (wallet.Account, error)
+	Counter(walletID string) (wallet.Counter, error)
+	Flag(walletID string) (wallet.Flag, error)
+	// Watch puts a token into changed (buffered, never closed) after any of the
+	// wallet's rows changed, until stop is called. Called before the rows are
+	// read, it misses no change.
+	Watch(walletID string) (changed <-chan struct{}, stop func())
+}
+
+// Options is what an API is built from. Keys, RateLimit, Registry and Logger
+// may be left out.
+type Options struct {
+	Log    Log
+	Tables Tables
+	// Partition is the partition of a wallet's deposits, an error while it is
+	// not known.
+	Partition func(walletID string) (int32, error)
+	// Now is the event time of a deposit accepted now.
+	Now func() time.Time
+	// NewID names a deposit, never 0 and never twice the same.
+	NewID func() uint64
+	// Keys open /api/; none: it is open.
+	Keys []string
+	// RateLimit is in requests per second for one client; 0: none.
+	RateLimit float64
+	Registry  prometheus.Registerer
+	Logger    *slog.Logger
+}
+
+// API answers the suite's HTTP requests. It is safe for concurrent use.
+type API struct {
+	Options
+	guard   *guard
+	metrics *metrics
+}
+
+// New builds an API. It fails when a required option is missing, a key or the
+// rate limit is no possible one, or a metric is registered already.
+func New(o Options) (*API, error) {
+	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Now == nil || o.NewID == nil {
+		return nil, errors.New("api: Log, Tables, Partition, Now and NewID are required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g, err := newGuard(o.Keys, o.RateLimit)
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	m, err := newMetrics(o.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("api: register metrics: %w", err)
+	}
+	return &API{Options: o, guard: g, metrics: m}, nil
+}
+
+// NewServer is an http.Server for h that no client can hold up: it bounds every
+// phase of a request and the size of its headers. What net/http itself has to
+// say of clients is logged at debug.
+func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       5 * time.Second, // headers and body
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}

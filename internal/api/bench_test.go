@@ -1,0 +1,87 @@
+package api_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"coinbit/internal/api"
+	"coinbit/internal/pb"
+	"coinbit/internal/wallet"
+)
+
+// gone is the context of a client that has left.
+func gone() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx, cancel
+}
+
+// instant is a log and tables that cost nothing.
+type instant struct{ next int64 }
+
+func (i *instant) Append(context.Context, *pb.Deposit) (api.Position, error) {
+	i.next++
+	return api.Position{Partition: partition, Offset: i.next}, nil
+}
+func (i *instant) Ready() error { return nil }
+func (i *instant) Balance(string) (wallet.Account, error) {
+	return wallet.Account{NextOffset: i.next, Balance: wallet.Amount{Units: 3500, Nanos: 500_000_000}}, nil
+}
+func (i *instant) Counter(string) (wallet.Counter, error) {
+	return wallet.Counter{Account: wallet.Account{NextOffset: i.next}}, nil
+}
+func (i *instant) Flag(string) (wallet.Flag, error) { return wallet.Flag{}, nil }
+func (i *instant) Watch(string) (<-chan struct{}, func()) {
+	return make(chan struct{}, 1), func() {}
+}
+
+// sink is a ResponseWriter that keeps nothing.
+type sink struct{ header http.Header }
+
+func (s sink) Header() http.Header         { return s.header }
+func (s sink) Write(b []byte) (int, error) { return len(b), nil }
+func (s sink) WriteHeader(status int) {
+	if status != http.StatusOK {
+		panic(status)
+	}
+}
+
+func benchmark(b *testing.B, r *http.Request, body string, change ...func(*api.Options)) {
+	log := new(instant)
+	w := newWorld()
+	h := w.handler(b, append(change, func(o *api.Options) {
+		o.Log, o.Tables, o.Registry = log, log, prometheus.NewRegistry()
+	})...)
+	reader := strings.NewReader(body)
+	r.Body = http.NoBody
+	out := sink{http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if body != "" {
+			reader.Reset(body)
+			r.Body = readCloser{reader}
+		}
+		clear(out.header)
+		h.ServeHTTP(out, r)
+	}
+}
+
+type readCloser struct{ *strings.Reader }
+
+func (readCloser) Close() error { return nil }
+
+func BenchmarkDeposit(b *testing.B) {
+	body := `{"wallet_id": "` + upID + `", "amount": 3500}`
+	b.Run("open", func(b *testing.B) { benchmark(b, post(body), body) })
+	b.Run("keys and rate limit", func(b *testing.B) {
+		benchmark(b, post(body, "Authorization: Bearer k"), body, keys("k", "l"), limit(1e6*1000))
+	})
+}
+
+func BenchmarkCheck(b *testing.B) {
+	b.Run("plain", func(b *testing.B) { benchmark(b, get(upID), "") })
+}

@@ -1,0 +1,167 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"coinbit/internal/pb"
+	"coinbit/internal/wallet"
+)
+
+// Headers of ours, in canonical form: header maps are read and set directly.
+const (
+	headerKey      = "Idempotency-Key"
+	headerReplayed = "Idempotency-Replayed"
+	headerPosition = "X-Deposit-Position"
+)
+
+const success = `{"code":200,"data":null,"message":"success"}`
+
+// receipt is a deposit that counts.
+type receipt struct {
+	at Position
+	// replayed: an earlier request made it.
+	replayed bool
+}
+
+// deposit answers POST /api/deposit.
+func (a *API) deposit(w http.ResponseWriter, r *http.Request) *failure {
+	ctx, cancel := context.WithTimeout(r.Context(), depositBudget)
+	defer cancel()
+	got, f := a.accept(ctx, w, r)
+	a.metrics.deposits.WithLabelValues(result(got, f)).Inc()
+	if f != nil {
+		return f
+	}
+	h := w.Header()
+	h[headerPosition] = []string{got.at.String()}
+	if got.replayed {
+		h[headerReplayed] = []string{"true"}
+	}
+	writeJSON(w, []byte(success))
+	return nil
+}
+
+// accept checks a deposit and sees it through.
+func (a *API) accept(ctx context.Context, w http.ResponseWriter, r *http.Request) (receipt, *failure) {
+	key, hasKey, f := one(r.Header, headerKey, codeKey)
+	if f != nil {
+		return receipt{}, f
+	}
+	if hasKey {
+		if err := wallet.ValidKey(key); err != nil {
+			return receipt{}, fail(codeKey, err.Error())
+		}
+	}
+	body, f := readBody(w, r)
+	if f != nil {
+		return receipt{}, f
+	}
+	walletID, amount, f := parseBody(body)
+	if f != nil {
+		return receipt{}, f
+	}
+	if hasKey {
+		return a.sendOnce(ctx, walletID, amount, key)
+	}
+	at, f := a.send(ctx, walletID, amount, "")
+	return receipt{at: at}, f
+}
+
+// send hands the deposit to the log. This is its acceptance: here it gets its
+// time and its name.
+func (a *API) send(ctx context.Context, walletID string, amount wallet.Amount, key string) (Position, *failure) {
+	at, err := a.Log.Append(ctx, &pb.Deposit{
+		WalletId:       walletID,
+		Units:          int64(amount.Units), //nolint:gosec // at most 10^12
+		Nanos:          int32(amount.Nanos), //nolint:gosec // below 1e9
+		AcceptedAtMs:   a.Now().UnixMilli(),
+		Id:             a.NewID(),
+		IdempotencyKey: key,
+	})
+	switch {
+	case err == nil:
+		return at, nil
+	case errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnknown):
+		return at, fail(codeRefused, "deposit was refused before it was sent and does not count; try again").because(err)
+	case key == "":
+		return at, fail(codeUnknown, "it is not known whether the deposit counts; an Idempotency-Key makes a retry safe").because(err)
+	default:
+		return at, unknown(err)
+	}
+}
+
+// unknown is a keyed deposit that was handed over and not seen to count.
+func unknown(err error) *failure {
+	return fail(codeUnknown, "it is not known whether the deposit counts; retry with the same Idempotency-Key").because(err)
+}
+
+// sendOnce sees to it that the key makes one deposit. What the balance row says
+// of the key decides; of two requests at once, the first in the log has it.
+func (a *API) sendOnce(ctx context.Context, walletID string, amount wallet.Amount, key string) (receipt, *failure) {
+	if err := a.Tables.Ready(); err != nil {
+		return receipt{}, fail(codeNotReady, err.Error())
+	}
+	partition, err := a.Partition(walletID)
+	if err != nil {
+		return receipt{}, unreadable(err)
+	}
+	changed, stop := a.Tables.Watch(walletID)
+	defer stop()
+	row, err := a.Tables.Balance(walletID)
+	if err != nil {
+		return receipt{}, unreadable(err)
+	}
+	hash := wallet.HashKey(key)
+	if use, ok := row.Key(hash); ok {
+		return settle(use, amount, Position{partition, use.Offset}, true)
+	}
+	at, f := a.send(ctx, walletID, amount, key)
+	if f != nil {
+		return receipt{}, f
+	}
+	for {
+		if row, err = a.Tables.Balance(walletID); err != nil {
+			return receipt{}, unknown(err)
+		}
+		if row.NextOffset > at.Offset {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return receipt{}, unknown(ctx.Err())
+		}
+	}
+	use, ok := row.Key(hash)
+	if !ok { // forgotten among newer keys, or the deposit did not fit the balance
+		return receipt{}, unknown(errors.New("the row does not know the key"))
+	}
+	return settle(use, amount, Position{at.Partition, use.Offset}, use.Offset != at.Offset)
+}
+
+// settle answers from the deposit that the key made.
+func settle(use wallet.KeyUse, amount wallet.Amount, at Position, replayed bool) (receipt, *failure) {
+	if use.Amount != amount {
+		return receipt{}, fail(codeKeyReused, "Idempotency-Key was used for another amount")
+	}
+	return receipt{at, replayed}, nil
+}
+
+// unreadable is a wallet that could not be read, with nothing done yet.
+func unreadable(err error) *failure {
+	return fail(codeNotReady, "the wallet cannot be read at the moment").because(err)
+}
+
+// one is a header that may be given once; false when it is not there.
+func one(h http.Header, name string, c code) (string, bool, *failure) {
+	switch values := h[name]; len(values) {
+	case 0:
+		return "", false, nil
+	case 1:
+		return values[0], true, nil
+	default:
+		return "", true, fail(c, name+" must be given once")
+	}
+}

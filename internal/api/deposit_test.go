@@ -1,0 +1,215 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"coinbit/internal/api"
+	"coinbit/internal/pb"
+)
+
+const (
+	success = `{"code":200,"data":null,"message":"success"}`
+	upID    = "69da5a28bfee68a8b0bfeba076ee43f8ca4"
+)
+
+func TestDepositAccepted(t *testing.T) {
+	tests := []struct {
+		name, body, contentType string
+		units                   int64
+		nanos                   int32
+		id                      string
+	}{
+		{"the documented example", `{"wallet_id": "69da5a28bfee68a8b0bfeba076ee43f8ca4", "amount": 3500}`, "application/json", 3500, 0, upID},
+		{"curl -d", `{"wallet_id":"w","amount":1}`, "application/x-www-form-urlencoded", 1, 0, "w"},
+		{"no content type", `{"wallet_id":"w","amount":1}`, "", 1, 0, "w"},
+		{"multipart", `{"wallet_id":"w","amount":1}`, "multipart/form-data; boundary=x", 1, 0, "w"},
+		{"exact where a float is not", `{"wallet_id":"w","amount":0.1}`, "", 0, 100_000_000, "w"},
+		{"more digits than a float has", `{"wallet_id":"w","amount":123456789012.123456789}`, "", 123456789012, 123456789, "w"},
+		{"smallest", `{"wallet_id":"w","amount":0.000000001}`, "", 0, 1, "w"},
+		{"largest", `{"wallet_id":"w","amount":1000000000000}`, "", 1_000_000_000_000, 0, "w"},
+		{"exponent", `{"wallet_id":"w","amount":1e3}`, "", 1000, 0, "w"},
+		{"capital exponent with sign", `{"wallet_id":"w","amount":1.5E+1}`, "", 15, 0, "w"},
+		{"zeros behind", `{"wallet_id":"w","amount":1.50000000000000}`, "", 1, 500_000_000, "w"},
+		{"unknown fields", `{"x":{"amount":5},"wallet_id":"w","amount":1,"Amount":"no","y":[null]}`, "", 1, 0, "w"},
+		{"other case is another field", `{"WALLET_ID":"v","wallet_id":"w","AMOUNT":9,"amount":1}`, "", 1, 0, "w"},
+		{"escaped name and value", `{"wallet\u005fid":"\u0077","\u0061mount":1}`, "", 1, 0, "w"},
+		{"white space around", " \r\n\t{\"wallet_id\":\"w\",\"amount\":1}\n ", "", 1, 0, "w"},
+		{"every character of an id", `{"wallet_id":"Aa0._:@-","amount":1}`, "", 1, 0, "Aa0._:@-"},
+		{"longest id", `{"wallet_id":"` + strings.Repeat("a", 128) + `","amount":1}`, "", 1, 0, strings.Repeat("a", 128)},
+		{"64 KiB", `{"wallet_id":"w","amount":1,"x":"` + strings.Repeat("a", 64<<10-35) + `"}`, "", 1, 0, "w"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld()
+			w.readyErr = fmt.Errorf("still catching up") // a deposit without a key needs no table
+			r := post(tt.body)
+			r.Header.Set("Content-Type", tt.contentType)
+			res, body := do(w.handler(t), r)
+			if res.StatusCode != 200 || body != success {
+				t.Fatalf("%d %s", res.StatusCode, body)
+			}
+			wantHeader(t, res, "Content-Type", "application/json")
+			wantHeader(t, res, "X-Deposit-Position", "3:0")
+			wantHeader(t, res, "Idempotency-Replayed", "")
+			wantHeader(t, res, "Cache-Control", "no-store")
+			wantHeader(t, res, "X-Content-Type-Options", "nosniff")
+			want := &pb.Deposit{WalletId: tt.id, Units: tt.units, Nanos: tt.nanos, AcceptedAtMs: acceptedAt.UnixMilli(), Id: 1}
+			if !proto.Equal(w.deposits[0], want) {
+				t.Errorf("appended %v, want %v", w.deposits[0], want)
+			}
+		})
+	}
+}
+
+func wantHeader(t *testing.T, res *http.Response, name, want string) {
+	t.Helper()
+	if got := strings.Join(res.Header.Values(name), "|"); got != want {
+		t.Errorf("%s: %q, want %q", name, got, want)
+	}
+}
+
+const badID = "wallet_id must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -, the first a letter or digit"
+
+func TestDepositInvalid(t *testing.T) {
+	const (
+		isNumber = "amount must be a number"
+		positive = "amount must be greater than 0"
+		large    = "amount must be at most 1000000000000"
+		fine     = "amount must have at most 9 decimal places"
+		object   = "body must be a JSON object"
+	)
+	amount := func(text string) string { return `{"wallet_id":"w","amount":` + text + `}` }
+	id := func(text string) string { return `{"wallet_id":` + text + `,"amount":1}` }
+	tests := []struct{ body, code, detail string }{
+		{"", "invalid-body", "body is not valid JSON: unexpected end of JSON input"},
+		{"{", "invalid-body", "body is not valid JSON: unexpected end of JSON input"},
+		{"wallet_id=w&amount=1", "invalid-body", "body is not valid JSON: invalid character 'w' looking for beginning of value"},
+		{amount("1") + "{}", "invalid-body", "body is not valid JSON: invalid character '{' after top-level value"},
+		{amount("1") + "x", "invalid-body", "body is not valid JSON: invalid character 'x' after top-level value"},
+		{"null", "invalid-body", object},
+		{"[]", "invalid-body", object},
+		{"1", "invalid-body", object},
+		{`"w"`, "invalid-body", object},
+		{"{}", "invalid-wallet-id", "wallet_id is required"},
+		{`{"amount":1}`, "invalid-wallet-id", "wallet_id is required"},
+		{`{"Wallet_Id":"w","amount":1}`, "invalid-wallet-id", "wallet_id is required"},
+		{id("null"), "invalid-wallet-id", "wallet_id is required"},
+		{id("1"), "invalid-wallet-id", "wallet_id must be a string"},
+		{id("true"), "invalid-wallet-id", "wallet_id must be a string"},
+		{id(`["w"]`), "invalid-wallet-id", "wallet_id must be a string"},
+		{id(`{"w":1}`), "invalid-wallet-id", "wallet_id must be a string"},
+		{id(`""`), "invalid-wallet-id", badID},
+		{id(`".w"`), "invalid-wallet-id", badID},
+		{id(`"a b"`), "invalid-wallet-id", badID},
+		{id(`"a/b"`), "invalid-wallet-id", badID},
+		{id(`"wä"`), "invalid-wallet-id", badID},
+		{id(`"w\u0000"`), "invalid-wallet-id", badID},
+		{id("\"w\xff\""), "invalid-wallet-id", badID},
+		{id(`"` + strings.Repeat("a", 129) + `"`), "invalid-wallet-id", badID},
+		{`{"wallet_id":"w"}`, "invalid-amount", "amount is required"},
+		{`{"wallet_id":"w","AMOUNT":1}`, "invalid-amount", "amount is required"},
+		{amount("null"), "invalid-amount", "amount is required"},
+		{amount(`"1"`), "invalid-amount", isNumber},
+		{amount("true"), "invalid-amount", isNumber},
+		{amount("[1]"), "invalid-amount", isNumber},
+		{amount("{}"), "invalid-amount", isNumber},
+		{amount("0"), "invalid-amount", positive},
+		{amount("-0.0"), "invalid-amount", positive},
+		{amount("-1"), "invalid-amount", positive},
+		{amount("0e99"), "invalid-amount", positive},
+		{amount("1000000000000.000000001"), "invalid-amount", large},
+		{amount("1e13"), "invalid-amount", large},
+		{amount("1e9999"), "invalid-amount", large},
+		{amount("0.0000000001"), "invalid-amount", fine},
+		{amount("1e-10"), "invalid-amount", fine},
+		{amount("1.0000000001"), "invalid-amount", fine},
+		{amount("NaN"), "invalid-body", "body is not valid JSON: invalid character 'N' looking for beginning of value"},
+		{amount("01"), "invalid-body", "body is not valid JSON: invalid character '1' after object key:value pair"},
+		{amount("+1"), "invalid-body", "body is not valid JSON: invalid character '+' looking for beginning of value"},
+		{amount(".5"), "invalid-body", "body is not valid JSON: invalid character '.' looking for beginning of value"},
+	}
+	w := newWorld()
+	h := w.handler(t)
+	for _, tt := range tests {
+		res, body := do(h, post(tt.body))
+		wantProblem(t, res, body, 400, tt.code, tt.detail)
+	}
+	if n := w.appended(); n != 0 {
+		t.Errorf("%d deposits were appended", n)
+	}
+}
+
+// wantProblem checks every field of a problem answer.
+func wantProblem(t *testing.T, res *http.Response, body string, status int, code, detail string) {
+	t.Helper()
+	var p struct {
+		Type, Title, Detail, Message string
+		Status, Code                 int
+		Data                         *json.RawMessage
+	}
+	err := json.Unmarshal([]byte(body), &p)
+	if err != nil || !strings.Contains(body, `"data":null`) || strings.HasSuffix(body, "\n") {
+		t.Errorf("%v: %s", err, body)
+	}
+	if res.StatusCode != status || p.Status != status || p.Code != status || p.Title == "" ||
+		p.Type != "urn:coinbit:problem:"+code || p.Detail != detail || p.Message != detail {
+		t.Errorf("%d %s\nwant %d %s %q", res.StatusCode, body, status, code, detail)
+	}
+	wantHeader(t, res, "Content-Type", "application/problem+json")
+	wantHeader(t, res, "Cache-Control", "no-store")
+	if (status == 503) != (res.Header.Get("Retry-After") != "") && status != 429 {
+		t.Errorf("%d with Retry-After %q", status, res.Header.Get("Retry-After"))
+	}
+}
+
+func TestProblemBytes(t *testing.T) {
+	_, body := do(newWorld().handler(t), post(`{"wallet_id":"w","amount":0}`))
+	const want = `{"type":"urn:coinbit:problem:invalid-amount","title":"Invalid amount","status":400,` +
+		`"detail":"amount must be greater than 0","code":400,"data":null,"message":"amount must be greater than 0"}`
+	if body != want {
+		t.Errorf("got  %s\nwant %s", body, want)
+	}
+	_, body = do(newWorld().handler(t), post(`<`))
+	if !strings.Contains(body, `invalid character '<' looking`) {
+		t.Errorf("escaped for HTML: %s", body)
+	}
+}
+
+func TestDepositNotAppended(t *testing.T) {
+	const (
+		refused   = "deposit was refused before it was sent and does not count; try again"
+		noKey     = "it is not known whether the deposit counts; an Idempotency-Key makes a retry safe"
+		sameKey   = "it is not known whether the deposit counts; retry with the same Idempotency-Key"
+		secretive = "kafka-7.internal:9092"
+	)
+	tests := []struct {
+		name    string
+		err     error
+		headers []string
+		status  int
+		code    string
+		detail  string
+	}{
+		{"refused", fmt.Errorf("%w: %s is away", api.ErrRefused, secretive), nil, 503, "deposit-refused", refused},
+		{"refused with key", fmt.Errorf("%w: %s is away", api.ErrRefused, secretive), []string{"Idempotency-Key: k"}, 503, "deposit-refused", refused},
+		{"unknown", fmt.Errorf("%w: %s is away", api.ErrUnknown, secretive), nil, 504, "outcome-unknown", noKey},
+		{"unknown with key", fmt.Errorf("%w: %s", api.ErrUnknown, secretive), []string{"Idempotency-Key: k"}, 504, "outcome-unknown", sameKey},
+		{"both is unknown", fmt.Errorf("%w: %w: %s", api.ErrRefused, api.ErrUnknown, secretive), nil, 504, "outcome-unknown", noKey},
+		{"any other", fmt.Errorf("write: %s", secretive), nil, 504, "outcome-unknown", noKey},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld()
+			w.appendErr = tt.err
+			res, body := do(w.handler(t), post(`{"wallet_id":"w","amount":1}`, tt.headers...))
+			wantProblem(t, res, body, tt.status, tt.code, tt.detail)
+			wantHeader(t, res, "X-Deposit-Position", "")
+		})
+	}
+}

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+)
+
+// maxClients bounds the memory of the rate limit. A client pushed out by ten
+// thousand others starts with a full burst again.
+const maxClients = 10_000
+
+// client is who a rate limit is for: a key, or without keys a host.
+type client struct {
+	key  int // index, -1 without keys
+	host string
+}
+
+// guard lets known clients in, each as often as it may.
+type guard struct {
+	keys    [][sha256.Size]byte
+	limit   rate.Limit // 0: none
+	burst   int
+	clients *lru.Cache[client, *rate.Limiter]
+}
+
+func newGuard(keys []string, limit float64) (*guard, error) {
+	if math.IsNaN(limit) || limit < 0 || limit > math.MaxInt32 {
+		return nil, errors.New("rate limit must be from 0 to 2147483647 per second")
+	}
+	g := &guard{limit: rate.Limit(limit), burst: max(1, int(math.Ceil(limit)))}
+	for _, k := range keys {
+		if k == "" {
+			return nil, errors.New("an API key is empty")
+		}
+		g.keys = append(g.keys, sha256.Sum256([]byte(k)))
+	}
+	var err error
+	g.clients, err = lru.New[client, *rate.Limiter](maxClients)
+	return g, err
+}
+
+// admit says why r may not pass, nil when it may, and sets the headers that go
+// with a refusal.
+func (g *guard) admit(h http.Header, r *http.Request) *failure {
+	key, ok := g.identify(r)
+	if !ok {
+		h.Set("WWW-Authenticate", "Bearer")
+		return fail(codeUnauthorized, "a valid API key is needed: Authorization: Bearer KEY")
+	}
+	if g.limit == 0 {
+		return nil
+	}
+	c := client{key: key}
+	if key < 0 {
+		c.host = host(r)
+	}
+	if wait := g.take(c, time.Now()); wait > 0 {
+		seconds := int64((wait + time.Second - 1) / time.Second)
+		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
+		return fail(codeRateLimited, "too many requests; try again later")
+	}
+	return nil
+}
+
+// identify finds the key of r, -1 when none is needed. Its time depends on how
+// many keys there are, not on what they are: hashes of equal length are
+// compared, all of them.
+func (g *guard) identify(r *http.Request) (int, bool) {
+	if len(g.keys) == 0 {
+		return -1, true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	got := sha256.Sum256([]byte(strings.Trim(token, " ")))
+	found := -1
+	for i := range g.keys {
+		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(got[:], g.keys[i][:]), i, found)
+	}
+	return found, found >= 0 && strings.EqualFold(scheme, "Bearer")
+}
+
+// take uses up one request of c, or says how long until there is one.
+func (g *guard) take(c client, now time.Time) time.Duration {
+	l, ok := g.clients.Get(c)
+	if !ok {
+		l = rate.NewLimiter(g.limit, g.burst)
+		if earlier, ok, _ := g.clients.PeekOrAdd(c, l); ok { // a request beside us was first
+			l = earlier
+		}
+	}
+	reservation := l.ReserveN(now, 1)
+	wait := reservation.DelayFrom(now)
+	if wait > 0 {
+		reservation.CancelAt(now)
+	}
+	return wait
+}
+
+// host is the peer's address. Headers that claim another are not believed:
+// anyone can send them.
+func host(r *http.Request) string {
+	h, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return h
+}

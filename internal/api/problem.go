@@ -1,0 +1,104 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+)
+
+// code names one kind of failure. Clients decide on it: codes are never renamed.
+type code string
+
+// The closed set of failures.
+const (
+	codeBody         code = "invalid-body"
+	codeWalletID     code = "invalid-wallet-id"
+	codeAmount       code = "invalid-amount"
+	codeKey          code = "invalid-idempotency-key"
+	codePosition     code = "invalid-position"
+	codeUnauthorized code = "unauthorized"
+	codeNotFound     code = "not-found"
+	codeMethod       code = "method-not-allowed"
+	codeSlow         code = "request-timeout"
+	codeTooLarge     code = "body-too-large"
+	codeKeyReused    code = "idempotency-key-reused"
+	codeRateLimited  code = "rate-limited"
+	codeInternal     code = "internal"
+	codeNotReady     code = "not-ready"
+	codeRefused      code = "deposit-refused"
+	codeNotApplied   code = "position-not-applied"
+	codeUnknown      code = "outcome-unknown"
+)
+
+// typePrefix and the code make a problem's type.
+const typePrefix = "urn:coinbit:problem:"
+
+// kinds maps every code to its status and its title.
+var kinds = map[code]struct {
+	status int
+	title  string
+}{
+	codeBody:         {http.StatusBadRequest, "Body not understood"},
+	codeWalletID:     {http.StatusBadRequest, "Invalid wallet_id"},
+	codeAmount:       {http.StatusBadRequest, "Invalid amount"},
+	codeKey:          {http.StatusBadRequest, "Invalid Idempotency-Key"},
+	codePosition:     {http.StatusBadRequest, "Invalid X-Deposit-Position"},
+	codeUnauthorized: {http.StatusUnauthorized, "API key needed"},
+	codeNotFound:     {http.StatusNotFound, "No such path"},
+	codeMethod:       {http.StatusMethodNotAllowed, "Method not allowed"},
+	codeSlow:         {http.StatusRequestTimeout, "Body came too slowly"},
+	codeTooLarge:     {http.StatusRequestEntityTooLarge, "Body too large"},
+	codeKeyReused:    {http.StatusUnprocessableEntity, "Idempotency-Key reused"},
+	codeRateLimited:  {http.StatusTooManyRequests, "Too many requests"},
+	codeInternal:     {http.StatusInternalServerError, "Internal error"},
+	codeNotReady:     {http.StatusServiceUnavailable, "Not ready yet"},
+	codeRefused:      {http.StatusServiceUnavailable, "Deposit refused"},
+	codeNotApplied:   {http.StatusServiceUnavailable, "Position not applied yet"},
+	codeUnknown:      {http.StatusGatewayTimeout, "Outcome unknown"},
+}
+
+// failure is an answer other than success. Its cause is for the log alone.
+type failure struct {
+	code   code
+	detail string
+	cause  error
+}
+
+func fail(c code, detail string) *failure { return &failure{code: c, detail: detail} }
+
+// because keeps the cause, which no client sees.
+func (f *failure) because(err error) *failure {
+	f.cause = err
+	return f
+}
+
+// problem is RFC 9457's object plus the three fields of the success envelope,
+// so that a client of either habit understands it.
+type problem struct {
+	Type    string `json:"type"`
+	Title   string `json:"title"`
+	Status  int    `json:"status"`
+	Detail  string `json:"detail"`
+	Code    int    `json:"code"`
+	Data    *int   `json:"data"` // always null
+	Message string `json:"message"`
+}
+
+// write answers with f. Headers that go with it are set before.
+func (f *failure) write(w http.ResponseWriter) {
+	kind := kinds[f.code]
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(problem{ // a bytes.Buffer takes all, and the struct always encodes
+		Type: typePrefix + string(f.code), Title: kind.title, Status: kind.status,
+		Detail: f.detail, Code: kind.status, Message: f.detail,
+	})
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	if kind.status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(kind.status)
+	_, _ = w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n"))) // the client may be gone
+}

@@ -1,0 +1,117 @@
+// Package test holds the scenarios of the whole suite: real processes on a real
+// Kafka (build tag kafka), and checks of the files the suite is delivered with.
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"coinbit/internal/kafkatest"
+)
+
+func readRepo(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// settingNames are the settings config.env lists; it is generated from the
+// table the program reads.
+func settingNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#?([A-Z][A-Z0-9_]*)=`).FindAllStringSubmatch(readRepo(t, "config.env"), -1) {
+		names[m[1]] = true
+	}
+	if !names["BROKER"] {
+		t.Fatal("config.env names no BROKER: not understood")
+	}
+	return names
+}
+
+// environments reads the names under every environment block of the compose
+// file, by the service (or x- extension) they stand in. It knows just the block
+// style that file is written in.
+func environments(t *testing.T) map[string][]string {
+	t.Helper()
+	envs := map[string][]string{}
+	section, inside := "", -1 // inside: the indentation of the environment key
+	entry := regexp.MustCompile(`^ *([A-Za-z_][A-Za-z0-9_]*|<<): \S`)
+	for line := range strings.Lines(readRepo(t, "docker-compose.yml")) {
+		line = strings.TrimRight(line, "\n")
+		text := strings.TrimLeft(line, " ")
+		if text == "" || text[0] == '#' {
+			continue
+		}
+		indent := len(line) - len(text)
+		if indent <= inside {
+			inside = -1
+		}
+		if inside >= 0 {
+			m := entry.FindStringSubmatch(line)
+			if m == nil {
+				t.Fatalf("environment of %s: %q is not NAME: value", section, line)
+			}
+			if m[1] != "<<" {
+				envs[section] = append(envs[section], m[1])
+			}
+			continue
+		}
+		key, _, _ := strings.Cut(text, ":")
+		if indent == 0 || indent == 2 {
+			section = key
+		}
+		if key == "environment" || key == "x-environment" {
+			inside = indent
+		}
+	}
+	return envs
+}
+
+func TestComposeNamesOnlySettings(t *testing.T) {
+	known := settingNames(t)
+	envs := environments(t)
+	for _, section := range []string{"x-environment", "balance", "threshold", "flagger", "api"} {
+		if len(envs[section]) == 0 {
+			t.Errorf("%s has no environment", section)
+		}
+		for _, name := range envs[section] {
+			if !known[name] {
+				t.Errorf("%s sets %s, which is no setting", section, name)
+			}
+		}
+	}
+}
+
+func TestComposePublishesOnThisMachineOnly(t *testing.T) {
+	ports := regexp.MustCompile(`(?m)^ *ports:\n((?: +- .*\n)+)`).FindAllStringSubmatch(readRepo(t, "docker-compose.yml"), -1)
+	if len(ports) != 2 {
+		t.Fatalf("%d ports blocks, want those of kafka and api", len(ports))
+	}
+	for _, p := range ports {
+		for line := range strings.Lines(p[1]) {
+			if !strings.HasPrefix(strings.TrimSpace(line), `- "127.0.0.1:`) {
+				t.Errorf("published beyond this machine: %s", strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+// TestOneKafkaVersion compares the places that name Kafka's version.
+func TestOneKafkaVersion(t *testing.T) {
+	for file, want := range map[string]string{
+		"Makefile":                   `(?m)^KAFKA_VERSION +:= ` + kafkatest.Version + `$`,
+		"docker-compose.yml":         `image: apache/kafka:` + kafkatest.Version + `\n`,
+		"internal/kafkatest/pom.xml": `<artifactId>kafka_2.13</artifactId>\s*<version>` + kafkatest.Version + `</version>`,
+	} {
+		if !regexp.MustCompile(want).MatchString(readRepo(t, file)) {
+			t.Errorf("%s does not name Kafka %s", file, kafkatest.Version)
+		}
+	}
+}

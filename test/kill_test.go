@@ -1,0 +1,94 @@
+//go:build kafka
+
+package test
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// number reads a whole number from the environment of the tests.
+func number(t *testing.T, name string, initial uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return initial
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// seeded returns a source of random moments that SEED repeats.
+func seeded(t *testing.T) (*rand.Rand, uint64) {
+	t.Helper()
+	seed := number(t, "SEED", uint64(time.Now().UnixNano()))
+	t.Logf("SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0)), seed
+}
+
+func between(rnd *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(rnd.Int64N(int64(high-low)))
+}
+
+// TestKill kills each service with kill -9, KILLS times (3), at random moments
+// under load, and starts it again. In the end every balance and every flag must
+// be what the log demands, and the log must hold what was acknowledged.
+func TestKill(t *testing.T) {
+	const period = 3 * time.Second
+	kills := number(t, "KILLS", 3)
+	f := newFleet(t, bootstrap, "ROLLING_PERIOD="+period.String())
+	f.start(services...)
+	f.awaitReady(60*time.Second, services...)
+	log := newLog(t, bootstrap)
+	c := newClient(t, f.addr["api"])
+	for _, victim := range services {
+		t.Run(victim, func(t *testing.T) {
+			rnd, seed := seeded(t)
+			from := log.ends("deposit")
+			l := startLoad(t, c, "kill-"+victim, 50, seed, 20*time.Millisecond)
+			for range kills {
+				pause(between(rnd, 200*time.Millisecond, 3*time.Second))
+				f.kill9(victim)
+				pause(between(rnd, 0, 500*time.Millisecond))
+				f.start(victim)
+			}
+			f.awaitReady(60*time.Second, services...)
+			pause(between(rnd, 200*time.Millisecond, time.Second)) // some load on the last incarnation
+			l.finish(t)
+			l.settle(t, log, from, period)
+		})
+	}
+}
+
+// TestFiftyRestarts kills and starts the balance service fifty times on one
+// state directory. Nobody may have to tidy up after it.
+func TestFiftyRestarts(t *testing.T) {
+	const period = 3 * time.Second
+	f := newFleet(t, bootstrap, "ROLLING_PERIOD="+period.String())
+	f.start(services...)
+	f.awaitReady(60*time.Second, services...)
+	log := newLog(t, bootstrap)
+	rnd, seed := seeded(t)
+	from := log.ends("deposit")
+	l := startLoad(t, newClient(t, f.addr["api"]), "fifty", 50, seed, 50*time.Millisecond)
+	for i := range 50 {
+		f.kill9("balance")
+		f.start("balance")
+		if i%20 == 19 { // the group waits for the session of the killed one to end
+			began := time.Now()
+			f.awaitReady(60*time.Second, "balance")
+			t.Logf("ready %v after start %d", time.Since(began).Round(time.Millisecond), i+1)
+		} else {
+			pause(between(rnd, 50*time.Millisecond, 800*time.Millisecond))
+		}
+	}
+	f.awaitReady(60*time.Second, "balance")
+	l.finish(t)
+	l.settle(t, log, from, period)
+}

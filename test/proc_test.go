@@ -1,0 +1,196 @@
+//go:build kafka
+
+package test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"coinbit/internal/kafkatest/child"
+)
+
+// Every service of the suite, in the order deposits reach them.
+var services = []string{"api", "balance", "threshold", "flagger"}
+
+// ownSettings keeps what the caller's environment may hold out of the tests: an
+// empty setting counts as unset.
+var ownSettings = []string{
+	"PARTITIONS=", "REPLICATION_FACTOR=", "THRESHOLD_AMOUNT=", "ROLLING_PERIOD=", "DATA_DIR=",
+	"ADMIN_PORT=", "PORT=", "LOG_LEVEL=", "LOG_FORMAT=", "API_KEYS=", "RATE_LIMIT=",
+}
+
+// output collects what a process prints and keeps its end.
+type output struct {
+	mu   sync.Mutex
+	last []byte
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = append(o.last, p...)
+	o.last = o.last[max(0, len(o.last)-1<<16):]
+	return len(p), nil
+}
+
+func (o *output) tail() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	lines := bytes.SplitAfter(o.last, []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-25):], nil))
+}
+
+// fleet is the services of one test: processes on one Kafka, with one state
+// directory and fixed addresses, so that one that is started again is found
+// where it was.
+type fleet struct {
+	t     *testing.T
+	dir   string
+	env   []string
+	addr  map[string]string
+	procs map[string]*child.Process
+	logs  map[string]*output
+}
+
+// newFleet prepares the services on the Kafka at broker; nothing runs yet. env
+// goes before the defaults. When the test ends, so does what still runs.
+func newFleet(t *testing.T, broker string, env ...string) *fleet {
+	t.Helper()
+	f := &fleet{
+		t: t, dir: t.TempDir(), addr: map[string]string{},
+		procs: map[string]*child.Process{}, logs: map[string]*output{},
+	}
+	f.env = slices.Concat(os.Environ(), ownSettings, []string{"BROKER=" + broker, "STATE_DIR=" + f.dir}, env)
+	for _, s := range services {
+		f.addr[s] = freeAddr(t)
+		f.logs[s] = &output{}
+	}
+	t.Cleanup(f.stop)
+	return f
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+// start starts a service, also one that was killed before.
+func (f *fleet) start(names ...string) {
+	f.t.Helper()
+	for _, name := range names {
+		setting := "ADMIN_PORT="
+		if name == "api" {
+			setting = "PORT="
+		}
+		f.launch(name, setting+f.addr[name])
+	}
+}
+
+func (f *fleet) launch(name string, env ...string) {
+	f.t.Helper()
+	cmd := exec.Command(binary, "-service="+name)
+	cmd.Dir = f.dir // no config.env there
+	cmd.Env = append(slices.Clone(f.env), env...)
+	if f.logs[name] == nil {
+		f.logs[name] = &output{}
+	}
+	cmd.Stdout, cmd.Stderr = f.logs[name], f.logs[name]
+	p, err := child.Start(cmd)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.procs[name] = p
+}
+
+// awaitReady waits until the services answer /readyz with 200.
+func (f *fleet) awaitReady(limit time.Duration, names ...string) {
+	f.t.Helper()
+	for _, name := range names {
+		last := "nothing yet"
+		ok := eventually(limit, func() bool {
+			if !f.procs[name].Running() {
+				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.procs[name].Err(), f.logs[name].tail())
+			}
+			var ready bool
+			ready, last = f.ready(name)
+			return ready
+		})
+		if !ok {
+			f.t.Fatalf("%s is not ready after %v: %s\n%s", name, limit, last, f.logs[name].tail())
+		}
+	}
+}
+
+func (f *fleet) ready(name string) (ok bool, body string) {
+	res, err := probes.Get("http://" + f.addr[name] + "/readyz")
+	if err != nil {
+		return false, err.Error()
+	}
+	b, err := readAll(res)
+	if err != nil {
+		return false, err.Error()
+	}
+	return res.StatusCode == http.StatusOK, fmt.Sprintf("%d %s", res.StatusCode, b)
+}
+
+// kill9 ends a service as kill -9 does.
+func (f *fleet) kill9(name string) { f.procs[name].Kill() }
+
+// term sends SIGTERM and returns how long the service took to end and its exit
+// code. One that has not ended within limit is an error and is killed.
+func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code int) {
+	p := f.procs[name]
+	began := time.Now()
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		f.t.Errorf("%s: %v", name, err)
+	}
+	if !p.Wait(limit) {
+		f.t.Errorf("%s still runs %v after SIGTERM\n%s", name, limit, f.logs[name].tail())
+		p.Kill()
+	}
+	return time.Since(began), p.ExitCode()
+}
+
+// stop ends everything, all at once, and shows the logs of a failed test.
+func (f *fleet) stop() {
+	var wg sync.WaitGroup
+	for _, p := range f.procs {
+		wg.Go(func() { p.Stop(15 * time.Second) })
+	}
+	wg.Wait()
+	if f.t.Failed() {
+		for name, log := range f.logs {
+			f.t.Logf("the log of %s ends:\n%s", name, log.tail())
+		}
+	}
+}
+
+// eventually asks ok again and again until it holds, at most for limit.
+func eventually(limit time.Duration, ok func() bool) bool {
+	deadline := time.Now().Add(limit)
+	for {
+		if ok() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		pause(50 * time.Millisecond)
+	}
+}
+
+// pause lets real time pass: between two looks at a condition, or because the
+// passing of time is what a test is about.
+func pause(d time.Duration) { <-time.After(d) }
