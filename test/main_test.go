@@ -41,6 +41,7 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
 		return 1
 	}
+	stopKafka := func() {}
 	if bootstrap = os.Getenv("BROKER"); bootstrap == "" {
 		began := time.Now()
 		c, err := kafkatest.Start(context.Background(), kafkatest.Options{Dir: filepath.Join(dir, "kafka")})
@@ -48,11 +49,11 @@ func run(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer c.Stop()
-		bootstrap, ownKafka = c.Bootstrap(), true
+		bootstrap, ownKafka, stopKafka = c.Bootstrap(), true, c.Stop
 		fmt.Printf("Apache Kafka %s up in %v\n", kafkatest.Version, time.Since(began).Round(time.Millisecond))
 	}
 	code := m.Run()
+	stopKafka()
 	// One goroutine of sarama's metrics library never ends.
 	if err := goleak.Find(goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)

@@ -99,7 +99,6 @@ func TestKeyForgotten(t *testing.T) {
 	w.held["balance"] = true
 	w.afterAppend = func() {
 		w.set(func() { w.afterAppend = nil })
-		go w.release() // a spurious change wakes nobody for long
 		ctx, gone := context.WithCancel(t.Context())
 		gone()
 		for i := range 100 { // their clients have gone: they do not wait

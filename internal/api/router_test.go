@@ -108,7 +108,6 @@ func TestPanic(t *testing.T) {
 
 	// Over a connection, half an answer is seen to be half.
 	server := httptest.NewServer(h)
-	defer server.Close()
 	for _, path := range []string{"/late", "/aborts"} {
 		res, err := server.Client().Get(server.URL + path)
 		if err == nil {
@@ -119,6 +118,7 @@ func TestPanic(t *testing.T) {
 			t.Errorf("%s: the answer looks whole", path)
 		}
 	}
+	server.Close() // waits for the handlers
 	if strings.Contains(log.String(), "route=/aborts") {
 		t.Error("http.ErrAbortHandler is no mistake")
 	}
