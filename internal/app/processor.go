@@ -63,7 +63,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	}
 	dir, err := store.Claim(r.cfg.StateDir, cluster.ID, string(r.name))
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	defer func() { _ = dir.Close() }()
 

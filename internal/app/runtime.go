@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,12 +98,14 @@ const (
 func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx context.Context) error) error {
 	log := rt.log.With("service", name)
 	backoff := firstBackoff
-	for {
+	for first := true; ; first = false {
 		started := time.Now()
 		err := attempt(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return rt.final(err)
+		case errors.Is(err, kafka.ErrLayout), first && errors.As(err, &usageError{}):
+			return err // no waiting mends it
 		case err == nil:
 			err = errors.New("ended without being told to")
 		}
@@ -116,7 +119,7 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 		if time.Since(started) > steady {
 			backoff = firstBackoff
 		}
-		log.Warn("failed, building it anew", "in", backoff, "err", err)
+		log.Warn("failed, building it anew", "in", backoff, "err", oneLine(err))
 		select {
 		case <-time.After(backoff):
 		case <-ctx.Done():
@@ -126,12 +129,15 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 	}
 }
 
+// oneLine folds the lists that Goka makes of errors.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
 // awaitKafka waits until a broker answers; false when ctx was done first.
 func (rt *Runtime) awaitKafka(ctx context.Context, log *slog.Logger, cause error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	log.Warn("kafka is away, waiting for it", "brokers", rt.cfg.Brokers, "err", cause)
+	log.Warn("kafka is away, waiting for it", "brokers", rt.cfg.Brokers, "err", oneLine(cause))
 	since := time.Now()
 	for rt.client.Probe(ctx) != nil {
 		select {

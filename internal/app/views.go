@@ -123,7 +123,7 @@ func (v *view) attempt(ctx context.Context) error {
 	}
 	dir, err := store.Claim(v.cfg.StateDir, cluster.ID, "view-"+string(v.table))
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	defer func() { _ = dir.Close() }()
 	storage, err := dir.Builder(string(v.table), cluster.TopicIDs[string(v.table)], store.Follow, func(int32, *store.Store) {})

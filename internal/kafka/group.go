@@ -86,7 +86,10 @@ func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.C
 	for {
 		err := g.ConsumerGroup.Consume(ctx, topics, handler{h, g.inflight})
 		if ctx.Err() != nil {
-			return nil
+			if errors.Is(err, stream.ErrSessionOver) || errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
 		}
 		failed := g.takeError()
 		switch {

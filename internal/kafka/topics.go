@@ -13,6 +13,9 @@ import (
 	"coinbit/internal/stream"
 )
 
+// ErrLayout says that topics do not fit each other; no retry mends that.
+var ErrLayout = errors.New("topics are not co-partitioned")
+
 // Cluster is what a service must know of the cluster before it starts.
 type Cluster struct {
 	// ID is the cluster's own id.
@@ -166,9 +169,9 @@ func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, er
 			first, cluster.Partitions = t.Name, n
 		}
 		if n != cluster.Partitions {
-			return Cluster{}, fmt.Errorf("topics are not co-partitioned: %s has %d partitions, %s has %d; "+
+			return Cluster{}, fmt.Errorf("%w: %s has %d partitions, %s has %d; "+
 				"delete the one that is wrong and start with PARTITIONS set to the other's count",
-				first, cluster.Partitions, t.Name, n)
+				ErrLayout, first, cluster.Partitions, t.Name, n)
 		}
 	}
 	return cluster, nil

@@ -139,6 +139,9 @@ func (s *Store) Acked(key string, value []byte, offset int64) error {
 	if s.failed != nil {
 		return s.failed
 	}
+	if offset <= s.offset {
+		return nil // a late answer to an earlier session: recovery has read it since
+	}
 	if s.offset != noOffset && offset != s.offset+1 {
 		s.failed = fmt.Errorf("%w: expected offset %d, got %d", ErrGap, s.offset+1, offset)
 		return s.failed
