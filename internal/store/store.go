@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,7 +25,8 @@ const (
 	noOffset      = -1
 	flushInterval = 200 * time.Millisecond
 	flushBytes    = 4 << 20
-	rowPrefix     = 'r' // before every key, so that no key can be the offset's
+	hotBytes      = 1 << 20 // of one generation, before flushBytes come on top
+	rowPrefix     = 'r'     // before every key, so that no key can be the offset's
 	brokenFile    = "BROKEN"
 )
 
@@ -42,8 +44,9 @@ type Store struct {
 	pending   map[string]pending // set, not acknowledged
 	dirty     map[string][]byte  // in the changelog, not on disk; nil: deleted
 	dirtySize int
-	clean     map[string][]byte // the last batch, still handy for reads
-	offset    int64             // of the last changelog record in dirty or on disk
+	hot, cold map[string][]byte // written lately, still handy for reads; two generations
+	hotSize   int
+	offset    int64 // of the last changelog record in dirty or on disk
 	updates   uint64
 
 	flushing sync.Mutex // one batch at a time
@@ -196,7 +199,11 @@ func (s *Store) Get(key string) ([]byte, error) {
 		s.mu.RUnlock()
 		return v, nil
 	}
-	if v, ok := s.clean[key]; ok {
+	if v, ok := s.hot[key]; ok {
+		s.mu.RUnlock()
+		return v, nil
+	}
+	if v, ok := s.cold[key]; ok {
 		s.mu.RUnlock()
 		return v, nil
 	}
@@ -283,7 +290,7 @@ func (s *Store) flushLoop() {
 }
 
 // flush writes the dirty rows and the offset that covers them in one batch.
-// Meanwhile reads find those rows in clean.
+// Meanwhile reads find those rows in hot.
 func (s *Store) flush() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
@@ -293,7 +300,8 @@ func (s *Store) flush() error {
 		return s.failed
 	}
 	rows, offset := s.dirty, s.offset
-	s.clean, s.dirty, s.dirtySize = rows, make(map[string][]byte, len(rows)), 0
+	s.keepHot(rows, s.dirtySize)
+	s.dirty, s.dirtySize = make(map[string][]byte, len(rows)), 0
 	s.mu.Unlock()
 
 	b := new(leveldb.Batch)
@@ -315,6 +323,16 @@ func (s *Store) flush() error {
 		return err
 	}
 	return nil
+}
+
+// keepHot adds rows that go to disk to those handy for reads, and drops the
+// older generation when the newer one is full. It needs s.mu.
+func (s *Store) keepHot(rows map[string][]byte, size int) {
+	if s.hot == nil || s.hotSize >= hotBytes {
+		s.cold, s.hot, s.hotSize = s.hot, make(map[string][]byte, len(rows)), 0
+	}
+	maps.Copy(s.hot, rows)
+	s.hotSize += size
 }
 
 // broken leaves a note so that the next Open starts afresh.

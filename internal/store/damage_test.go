@@ -1,0 +1,185 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/syndtr/goleveldb/leveldb"
+)
+
+// Whatever happened to the files, Open succeeds, and what it shows is empty or
+// a prefix of the changelog. A read that hits damage later fails, leaves a note
+// and the next Open starts afresh.
+func TestDamagedFiles(t *testing.T) {
+	if testing.Short() {
+		t.Log("fewer rounds")
+	}
+	log, origin := history(t)
+	for seed := range uint64(150) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 3))
+			path := t.TempDir() + "/p"
+			copyDir(t, origin, path)
+			did := damage(t, r, path)
+			for range 3 { // a read may find the damage: then afresh
+				s := newStore(path, Lead)
+				if err := s.Open(); err != nil {
+					t.Fatalf("%s: %v", did, err)
+				}
+				rows, o, err := readAll(s)
+				if cerr := s.Close(); cerr != nil {
+					t.Logf("%s: Close: %v", did, cerr)
+				}
+				if err != nil {
+					if _, statErr := os.Stat(filepath.Join(path, brokenFile)); statErr != nil {
+						t.Fatalf("%s: %v, and no note of it", did, err)
+					}
+					continue
+				}
+				if o >= int64(len(log)) {
+					t.Fatalf("%s: offset %d", did, o)
+				}
+				same(t, fmt.Sprintf("%s: at offset %d", did, o), rows, fold(log, o))
+				return
+			}
+			t.Fatalf("%s: never readable again", did)
+		})
+	}
+}
+
+// readAll reads by key, as processors and views do.
+func readAll(s *Store) (map[string]string, int64, error) {
+	o, err := s.GetOffset(noOffset)
+	if err != nil {
+		return nil, 0, err
+	}
+	rows := make(map[string]string)
+	for i := range 40 {
+		k := fmt.Sprintf("k%d", i)
+		v, err := s.Get(k)
+		if err != nil {
+			return nil, 0, err
+		}
+		if v != nil {
+			rows[k] = string(v)
+		}
+	}
+	return rows, o, nil
+}
+
+// history is a store that was opened several times, so that it has tables, a
+// manifest with several entries and a journal.
+func history(t *testing.T) ([]record, string) {
+	t.Helper()
+	path := t.TempDir() + "/origin"
+	r := rand.New(rand.NewPCG(1, 4))
+	var log []record
+	for range 5 {
+		s := newStore(path, Lead)
+		must(t, s.Open())
+		must(t, s.MarkRecovered())
+		for range 60 {
+			o := int64(len(log))
+			e := record{fmt.Sprintf("k%d", r.IntN(40)), []byte(fmt.Sprintf("%d ", o) + strings.Repeat("v", r.IntN(200)))}
+			log = append(log, e)
+			must(t, s.Set(e.key, e.value))
+			must(t, s.Acked(e.key, e.value, o))
+			if r.IntN(10) == 0 {
+				must(t, s.flush())
+			}
+		}
+		must(t, s.Close())
+	}
+	return log, path
+}
+
+func damage(t *testing.T, r *rand.Rand, path string) string {
+	t.Helper()
+	entries, err := os.ReadDir(path)
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		if e.Name() != "LOCK" && e.Name() != "LOG" && e.Name() != "LOG.old" {
+			names = append(names, e.Name())
+		}
+	}
+	name := filepath.Join(path, names[r.IntN(len(names))])
+	base := filepath.Base(name)
+	data, err := os.ReadFile(name)
+	must(t, err)
+	switch r.IntN(5) {
+	case 0:
+		must(t, os.Remove(name))
+		return "deleted " + base
+	case 1:
+		n := r.IntN(len(data) + 1)
+		must(t, os.Truncate(name, int64(n)))
+		return fmt.Sprintf("cut %s from %d to %d bytes", base, len(data), n)
+	case 2:
+		if len(data) == 0 {
+			return "nothing"
+		}
+		n := r.IntN(len(data))
+		data[n] ^= 1 << r.IntN(8)
+		must(t, os.WriteFile(name, data, 0o600))
+		return fmt.Sprintf("flipped a bit at %d of %s", n, base)
+	case 3:
+		if len(data) == 0 {
+			return "nothing"
+		}
+		from := r.IntN(len(data))
+		to := min(len(data), from+1+r.IntN(4096))
+		clear(data[from:to])
+		must(t, os.WriteFile(name, data, 0o600))
+		return fmt.Sprintf("zeroed %d to %d of %s", from, to, base)
+	default:
+		n := 1 + r.IntN(100)
+		garbage := make([]byte, n)
+		for i := range garbage {
+			garbage[i] = byte(r.Uint32())
+		}
+		must(t, os.WriteFile(name, append(data, garbage...), 0o600))
+		return fmt.Sprintf("added %d bytes to %s", n, base)
+	}
+}
+
+func TestBrokenMarker(t *testing.T) {
+	path := t.TempDir() + "/p"
+	s := open(t, path, Lead)
+	must(t, s.Set("a", []byte("1")))
+	must(t, s.SetOffset(3))
+	must(t, s.Close())
+	must(t, os.WriteFile(filepath.Join(path, brokenFile), nil, 0o600))
+	for range 2 { // the note is gone with the files
+		rows, o := inDir(t, path, Lead)
+		if len(rows) != 0 || o != noOffset {
+			t.Fatalf("%v at %d, want an empty store", rows, o)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(path, brokenFile)); !os.IsNotExist(err) {
+		t.Fatalf("the note is still there: %v", err)
+	}
+}
+
+func TestGarbageOffset(t *testing.T) {
+	for _, garbage := range [][]byte{{}, {1}, []byte("0123456"), []byte("012345678"), []byte("\xff\xff\xff\xff\xff\xff\xff\x00")} {
+		path := t.TempDir() + "/p"
+		s := open(t, path, Lead)
+		must(t, s.Set("a", []byte("1")))
+		must(t, s.SetOffset(3))
+		must(t, s.Close())
+		db, err := leveldb.OpenFile(path, nil)
+		must(t, err)
+		must(t, db.Put(offsetKey, garbage, nil))
+		must(t, db.Close())
+		rows, o := inDir(t, path, Lead)
+		if len(rows) != 0 || o != noOffset {
+			t.Fatalf("offset %x: opened with %v at %d, want an empty store", garbage, rows, o)
+		}
+	}
+}
