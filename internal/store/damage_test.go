@@ -15,41 +15,44 @@ import (
 // a prefix of the changelog. A read that hits damage later fails, leaves a note
 // and the next Open starts afresh.
 func TestDamagedFiles(t *testing.T) {
-	if testing.Short() {
-		t.Log("fewer rounds")
+	for _, size := range []int{200, 20_000} { // large rows turn the journal over
+		log, origin := history(t, size)
+		for seed := range uint64(100) {
+			t.Run(fmt.Sprint(size, "/", seed), func(t *testing.T) {
+				t.Parallel()
+				opensToAPrefix(t, rand.New(rand.NewPCG(seed, 3)), log, origin)
+			})
+		}
 	}
-	log, origin := history(t)
-	for seed := range uint64(150) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			r := rand.New(rand.NewPCG(seed, 3))
-			path := t.TempDir() + "/p"
-			copyDir(t, origin, path)
-			did := damage(t, r, path)
-			for range 3 { // a read may find the damage: then afresh
-				s := newStore(path, Lead)
-				if err := s.Open(); err != nil {
-					t.Fatalf("%s: %v", did, err)
-				}
-				rows, o, err := readAll(s)
-				if cerr := s.Close(); cerr != nil {
-					t.Logf("%s: Close: %v", did, cerr)
-				}
-				if err != nil {
-					if _, statErr := os.Stat(filepath.Join(path, brokenFile)); statErr != nil {
-						t.Fatalf("%s: %v, and no note of it", did, err)
-					}
-					continue
-				}
-				if o >= int64(len(log)) {
-					t.Fatalf("%s: offset %d", did, o)
-				}
-				same(t, fmt.Sprintf("%s: at offset %d", did, o), rows, fold(log, o))
-				return
+}
+
+func opensToAPrefix(t *testing.T, r *rand.Rand, log []record, origin string) {
+	path := t.TempDir() + "/p"
+	copyDir(t, origin, path)
+	did := damage(t, r, path)
+	for range 3 { // a read may find the damage: then afresh
+		s := newStore(path, Lead)
+		if err := s.Open(); err != nil {
+			t.Fatalf("%s: %v", did, err)
+		}
+		rows, o, err := readAll(s)
+		if cerr := s.Close(); cerr != nil {
+			t.Logf("%s: Close: %v", did, cerr)
+		}
+		if err != nil {
+			if _, statErr := os.Stat(filepath.Join(path, brokenFile)); statErr != nil {
+				t.Fatalf("%s: %v, and no note of it", did, err)
 			}
-			t.Fatalf("%s: never readable again", did)
-		})
+			continue
+		}
+		if o >= int64(len(log)) {
+			t.Fatalf("%s: offset %d", did, o)
+		}
+		same(t, fmt.Sprintf("%s: at offset %d", did, o), rows, fold(log, o))
+		t.Log("OUT", did, o, len(log))
+		return
 	}
+	t.Fatalf("%s: never readable again", did)
 }
 
 // readAll reads by key, as processors and views do.
@@ -74,18 +77,22 @@ func readAll(s *Store) (map[string]string, int64, error) {
 
 // history is a store that was opened several times, so that it has tables, a
 // manifest with several entries and a journal.
-func history(t *testing.T) ([]record, string) {
+func history(t *testing.T, size int) ([]record, string) {
 	t.Helper()
-	path := t.TempDir() + "/origin"
+	path := filepath.Join(t.TempDir(), "origin")
 	r := rand.New(rand.NewPCG(1, 4))
 	var log []record
-	for range 5 {
+	for round := range 5 {
 		s := newStore(path, Lead)
 		must(t, s.Open())
 		must(t, s.MarkRecovered())
-		for range 60 {
+		n := 60
+		if round == 4 {
+			n = 1200
+		}
+		for range n {
 			o := int64(len(log))
-			e := record{fmt.Sprintf("k%d", r.IntN(40)), []byte(fmt.Sprintf("%d ", o) + strings.Repeat("v", r.IntN(200)))}
+			e := record{fmt.Sprintf("k%d", r.IntN(40)), []byte(fmt.Sprintf("%d ", o) + strings.Repeat("v", r.IntN(size)))}
 			log = append(log, e)
 			must(t, s.Set(e.key, e.value))
 			must(t, s.Acked(e.key, e.value, o))

@@ -104,9 +104,29 @@ func inDir(t testing.TB, path string, mode Mode) (rows map[string]string, o int6
 	return rows, o
 }
 
+// copyDir copies the files as they are at one moment: LevelDB removes and adds
+// some in the background, so it is tried again until nothing changed meanwhile.
 func copyDir(t testing.TB, from, to string) {
 	t.Helper()
-	must(t, os.CopyFS(to, os.DirFS(from)))
+	await(t, "a moment of rest in "+from, func() bool {
+		before := sizes(t, from)
+		must(t, os.RemoveAll(to))
+		return os.CopyFS(to, os.DirFS(from)) == nil && maps.Equal(before, sizes(t, from))
+	})
+}
+
+func sizes(t testing.TB, dir string) map[string]int64 {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	m := make(map[string]int64)
+	for _, e := range entries {
+		m[e.Name()] = -1
+		if info, err := e.Info(); err == nil {
+			m[e.Name()] = info.Size()
+		}
+	}
+	return m
 }
 
 // record is one entry of a changelog; its offset is its index.

@@ -23,6 +23,7 @@ func TestLeadIsAPrefixOfTheChangelog(t *testing.T) {
 				m.step()
 			}
 			m.crash()
+			must(t, m.s.Close())
 		})
 	}
 }
@@ -35,6 +36,7 @@ type lead struct {
 	s    *Store
 	log  []record // the broker's
 	sent []record // set, not acknowledged
+	read int64    // the last record whose row came from the changelog
 	n    int
 }
 
@@ -53,6 +55,7 @@ func (m *lead) recover() {
 	}
 	for o := at + 1; o < int64(len(m.log)); o++ {
 		e := m.log[o]
+		m.read = o
 		must(m.t, m.s.Set(e.key, e.value))
 		if m.r.IntN(6) == 0 {
 			must(m.t, m.s.flush())
@@ -96,10 +99,12 @@ func (m *lead) step() {
 	case n < 96: // an orderly stop writes all that is acknowledged
 		must(m.t, m.s.Close())
 		rows, o := inDir(m.t, m.path, Lead)
-		if want := int64(len(m.log) - 1); o != want {
+		// An offset without a new row is not worth a write: after a recovery the
+		// last record may be read again.
+		if want := int64(len(m.log) - 1); o != want && !(o == want-1 && m.read == want) {
 			m.t.Fatalf("offset after Close is %d, want %d", o, want)
 		}
-		same(m.t, "after Close", rows, fold(m.log, o))
+		same(m.t, "after Close", rows, fold(m.log, int64(len(m.log)-1)))
 		m.recover()
 	case n < 98: // an ack that never came: the record may be in the log all the same
 		for range m.r.IntN(len(m.sent) + 1) {
@@ -144,10 +149,11 @@ func (m *lead) checkReads() {
 }
 
 // checkDisk: the files hold the fold of a prefix that ends at or before latest.
-// In recovery the row of the record after it may be there too.
+// The row of the record after it may be there too, but only one that was read
+// from the changelog: an acknowledged row and its offset are never apart.
 func (m *lead) checkDisk(latest int64) {
 	rows, o := onDisk(m.t, m.s, Lead)
-	checkPrefix(m.t, m.log, rows, o, latest, !m.s.recovered)
+	checkPrefix(m.t, m.log, rows, o, latest, o < m.read)
 }
 
 func checkPrefix(t testing.TB, log []record, rows map[string]string, o, latest int64, oneAhead bool) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -114,9 +115,9 @@ func (s *Store) open() error {
 	case err != nil:
 		_ = db.Close()
 		return err
-	case len(data) != 8:
+	case len(data) != 8 || data[0] > math.MaxInt8:
 		_ = db.Close()
-		return fmt.Errorf("offset of %d bytes", len(data))
+		return fmt.Errorf("offset is %x", data)
 	default:
 		s.offset = int64(binary.BigEndian.Uint64(data)) //nolint:gosec // written by flush
 	}
@@ -142,8 +143,9 @@ func (s *Store) Acked(key string, value []byte, offset int64) error {
 	if s.failed != nil {
 		return s.failed
 	}
-	if offset <= s.offset {
-		return nil // a late answer to an earlier session: recovery has read it since
+	if !s.recovered || offset <= s.offset {
+		// A late answer to an earlier session: recovery reads it, or finds a gap.
+		return nil
 	}
 	if s.offset != noOffset && offset != s.offset+1 {
 		s.failed = fmt.Errorf("%w: expected offset %d, got %d", ErrGap, s.offset+1, offset)
@@ -262,13 +264,13 @@ func (s *Store) Updates() uint64 {
 // Iterator walks the acknowledged rows.
 func (s *Store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
 
-// IteratorWithRange walks the acknowledged rows of [start, limit); nil is unbounded.
+// IteratorWithRange walks the acknowledged rows of [start, limit); empty is unbounded.
 func (s *Store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
 	if err := s.flush(); err != nil {
 		return nil, err
 	}
 	r := &util.Range{Start: rowKey(string(start)), Limit: []byte{rowPrefix + 1}}
-	if limit != nil {
+	if len(limit) > 0 { // Goka's views pass an empty one for none
 		r.Limit = rowKey(string(limit))
 	}
 	return &rows{s.db.NewIterator(r, nil)}, nil

@@ -87,7 +87,12 @@ const (
 var verdictNames = [...]string{"applied", "redelivered", "repeated", "key_replayed", "key_conflict", "overflow"}
 
 // String is the verdict as a metric label.
-func (v Verdict) String() string { return verdictNames[v] }
+func (v Verdict) String() string {
+	if int(v) >= len(verdictNames) {
+		return "unknown"
+	}
+	return verdictNames[v]
+}
 
 // Verdicts lists every verdict.
 func Verdicts() []Verdict {

@@ -5,9 +5,9 @@
 package wallet
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
-	"math/big"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -36,35 +36,78 @@ var (
 	ErrTooFine     = errors.New("amount must have at most 9 decimal places")
 )
 
-// ParseAmount reads the text of a JSON number, exactly. An exponent is fine.
+// ParseAmount reads the text of a JSON number, exactly. An exponent is fine. The
+// errors are the four above. The cost is that of reading the text once: neither
+// 1e999999999 nor 64 KiB of digits are ever computed with.
 func ParseAmount(text string) (Amount, error) {
-	var d apd.Decimal
-	if _, _, err := d.SetString(text); err != nil || d.Form != apd.Finite {
+	if !isJSONNumber(text) {
 		return Amount{}, ErrNotNumber
 	}
-	if d.Sign() <= 0 {
+	mantissa, power := text, ""
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		mantissa, power = text[:i], text[i+1:]
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits := strings.TrimLeft(whole+fraction, "0")
+	if digits == "" || text[0] == '-' {
 		return Amount{}, ErrNotPositive
 	}
-	// The number of digits before the point bounds the value before any power of
-	// ten is computed: 1e999999999 must cost nothing.
-	if d.NumDigits()+int64(d.Exponent) > 13 {
+	significant := strings.TrimRight(digits, "0")
+	scale := exponent(power) + len(digits) - len(significant) - len(fraction)
+
+	// The number is significant · 10^scale, and has this many digits before the point.
+	if before := len(significant) + scale; before > 13 || before == 13 && significant != "1" {
 		return Amount{}, ErrTooLarge
 	}
-	if d.NumDigits()+int64(d.Exponent) < -9 {
+	if scale < -9 {
 		return Amount{}, ErrTooFine
 	}
-	d.Reduce(&d)
-	if d.Exponent < -9 {
-		return Amount{}, ErrTooFine
+	return fromDecimal(significant, scale)
+}
+
+// isJSONNumber is stricter than the decimal library, which reads NaN and +.5.
+func isJSONNumber(text string) bool {
+	if text == "" || text[len(text)-1] < '0' || text[len(text)-1] > '9' {
+		return false
 	}
-	nanos := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Exponent)+9), nil)
-	nanos.Mul(nanos, d.Coeff.MathBigInt())
-	units, rest := new(big.Int).QuoRem(nanos, big.NewInt(nanosPerUnit), new(big.Int))
-	a := Amount{Units: units.Uint64(), Nanos: uint32(rest.Uint64())} //nolint:gosec // below 1e9
-	if a.Cmp(Amount{Units: maxDeposit}) > 0 {
+	return (text[0] == '-' || text[0] >= '0' && text[0] <= '9') && json.Valid([]byte(text))
+}
+
+// exponent reads a power of ten. What does not fit an int is as good as
+// any power that no mantissa can make up for.
+func exponent(power string) int {
+	const beyond = 1 << 30
+	if power == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(power)
+	if err != nil && power[0] == '-' {
+		return -beyond
+	}
+	if err != nil {
+		return beyond
+	}
+	return min(max(n, -beyond), beyond)
+}
+
+// fromDecimal is digits · 10^scale for at most 22 digits and a scale of -9 to 12.
+func fromDecimal(digits string, scale int) (Amount, error) {
+	number, _, err := apd.NewFromString(digits + "e" + strconv.Itoa(scale))
+	if err != nil {
+		return Amount{}, ErrNotNumber
+	}
+	var units, rest apd.Decimal
+	number.Modf(&units, &rest)
+	whole, err := units.Int64()
+	if err != nil {
 		return Amount{}, ErrTooLarge
 	}
-	return a, nil
+	rest.Exponent += 9 // in billionths
+	nanos, err := rest.Int64()
+	if err != nil {
+		return Amount{}, ErrTooFine
+	}
+	return NewDepositAmount(whole, int32(nanos)) //nolint:gosec // below 1e9
 }
 
 // NewDepositAmount checks an amount that came as units and nanos.

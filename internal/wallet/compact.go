@@ -1,76 +1,106 @@
 package wallet
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
 const (
-	// maxCells is how many cells a row keeps; up to as many deposits the window
-	// is exact. It is also the number of aligned cells of a period.
-	maxCells = 256
-	// maxBytes bounds the encoded cells, so that with 100 keys and 64 ids at
-	// their longest a row stays below 8 KiB.
-	maxBytes = 4_500
+	// parts is into how many aligned cells a period is cut when deposits must
+	// share them.
+	parts = 256
+	// maxCells bounds the cells of a row. Above parts, so that a full window of
+	// deposits leaves room for those that only a late one needs, and for the cell
+	// more that a window touches when it is not aligned.
+	maxCells = parts + 32
+	// maxRowSize bounds an encoded row of the threshold table, in bytes.
+	maxRowSize = 8192
+	// minBusy is a number of cells that is within every bound at once.
+	minBusy = 64
 )
 
-// compact keeps the window within its bounds after a deposit at t: first by
-// what exactness within one period can spare, then by letting deposits share
-// aligned cells, as coarse as it takes.
-func (w *Window) compact(t int64) {
-	if w.fits(maxCells) {
+// compact brings a row within its bounds. Neighbouring cells are joined, one
+// pair at a time and no more than needed: nothing is dropped, so no window is
+// ever judged by less than what was in it.
+func (c *Counter) compact() {
+	w := &c.Window
+	if len(w.Cells) <= minBusy {
 		return
 	}
-	if w.OtherAnchor != 0 {
-		w.OtherAnchor, w.OtherIdle = 0, 0
-		w.prune()
-	}
-	for !w.fits(maxCells) && w.Cells[0].Last <= t-w.Rule.PeriodMs { // only a late deposit would miss it
-		w.Cells = slices.Delete(w.Cells, 0, 1)
-	}
-	if w.fits(maxCells) {
-		return
-	}
-	w.merge(maxCells)
-	// A window that is not aligned itself touches one cell more.
-	for parts := int64(maxCells / 2); parts > 0 && !w.fits(maxCells+1); parts /= 2 {
-		w.merge(parts)
+	room := maxRowSize - c.sizeWithoutCells()
+	for len(w.Cells) > maxCells || len(w.Cells) > 1 && w.cellsSize() > room {
+		w.joinCheapest()
 	}
 }
 
-// merge joins the cells that lie in the same aligned part of the period, of
-// which there are parts.
-func (w *Window) merge(parts int64) {
-	kept := w.Cells[:0]
-	for _, c := range w.Cells {
-		if n := len(kept); n > 0 && part(kept[n-1].First, w.Rule.PeriodMs, parts) == part(c.Last, w.Rule.PeriodMs, parts) {
-			kept[n-1].join(c)
-			continue
-		}
-		kept = append(kept, c)
-	}
-	w.Cells = kept
-}
-
-// part is floor(t · parts ÷ period); t is below 2^48, so nothing overflows.
-func part(t, period, parts int64) int64 { return t * parts / period }
-
-func (w *Window) fits(cells int) bool {
-	return len(w.Cells) <= cells && (len(w.Cells) < maxCells/2 || w.size() <= maxBytes)
-}
-
-// size bounds the bytes of the encoded cells from above: six packed columns, see
-// proto/tables.proto.
-func (w *Window) size() int {
-	n, first, offset := 0, int64(0), int64(0)
+// joinCheapest joins the pair of neighbours that costs least exactness; among
+// equals the oldest.
+func (w *Window) joinCheapest() {
+	inPeriod := 0
 	for i := range w.Cells {
-		c := &w.Cells[i]
-		delta := c.Offset - offset
-		n += varint(uint64(c.First-first)) + varint(uint64(c.Last-c.First)) + varint(c.Sum.Units) + //nolint:gosec // ordered
-			varint(uint64(c.Sum.Nanos)) + varint(uint64(c.Count)) + varint(uint64(delta<<1^delta>>63)) //nolint:gosec // zig-zag
-		first, offset = c.First, c.Offset
+		if w.need(&w.Cells[i]) == needAlways {
+			inPeriod++
+		}
 	}
-	return n + 6*4
+	best, lowest := 1, int(^uint(0)>>1)
+	left := w.part(w.Cells[0].First)
+	for i := 1; i < len(w.Cells); i++ {
+		c := &w.Cells[i]
+		first := w.part(c.First)
+		last := first
+		if c.Last != c.First {
+			last = w.part(c.Last)
+		}
+		need := max(w.need(c), w.need(&w.Cells[i-1]))
+		if n := cost(need, bits.Len64(uint64(left^last)), inPeriod > parts); n < lowest { //nolint:gosec // bits only
+			best, lowest = i, n
+		}
+		left = first
+	}
+	w.Cells[best-1].join(w.Cells[best])
+	w.Cells = append(w.Cells[:best], w.Cells[best+1:]...)
 }
 
-func varint(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
+// need says who needs a cell.
+type need int
+
+const (
+	needSeldom need = iota // the other stream, or nobody
+	needLate               // only a deposit that comes late
+	needAlways             // the window of the stream in hand
+)
+
+func (w *Window) need(c *Cell) need {
+	switch start := w.Anchor - w.period(); {
+	case c.First > w.Anchor || c.Last <= start-lateness:
+		return needSeldom
+	case c.Last <= start:
+		return needLate
+	default:
+		return needAlways
+	}
+}
+
+// cost ranks a pair to be joined. Joined, the two lie in one of the aligned
+// cells that are 2^level parts wide. A period of up to 256 deposits is left
+// exact for as long as anything else can give way; a fuller one shares its
+// parts before late deposits are judged by anything coarser.
+func cost(n need, level int, full bool) int {
+	const step = 100 // more than there are levels
+	switch {
+	case n == needSeldom:
+		return level
+	case n == needLate && level == 0:
+		return step
+	case n == needAlways && level == 0 && full:
+		return step + 1
+	case n == needLate:
+		return 2*step + level
+	default:
+		return 3*step + level
+	}
+}
+
+// part is floor(t · parts ÷ period), without overflow. (Before 1970 it rounds
+// up, which is as good: parts need an order and a width only.)
+func (w *Window) part(t int64) int64 {
+	period := w.period()
+	return t/period*parts + t%period*parts/period
+}

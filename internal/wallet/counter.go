@@ -19,7 +19,8 @@ type Evidence struct {
 	Rule                   Rule
 }
 
-// Counter is a wallet's account and rolling window.
+// Counter is a row of the threshold table: a wallet's account and rolling
+// window. The zero Counter is a wallet never seen.
 type Counter struct {
 	Account Account
 	Window  Window
@@ -36,7 +37,9 @@ type Outcome struct {
 	RuleChanged bool
 }
 
-// Apply folds d in, in the order of the partition. A repeat of any deposit up to
+// Apply folds d in, in the order of the partition, under the rule in force. It
+// looks at the row and at d alone: the same log gives the same rows and the
+// same crossings, wherever a processor was restarted. A repeat of any deposit up to
 // the one that tipped the window asks to send Tip again: the first one may have
 // been lost, and the receiver knows it by its offset.
 func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
@@ -47,13 +50,12 @@ func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
 	if o.Verdict != Applied {
 		return o
 	}
-	if c.Window.Rule != rule {
-		o.RuleChanged = c.Window.Rule != Rule{}
-		c.Window.Rule = rule
-	}
+	o.RuleChanged = c.Window.adopt(rule)
 	if e, crossed := c.Window.crossing(d); crossed {
-		c.Tip, o.Emit = &e, true
+		tip := e // allocated only on a crossing
+		c.Tip, o.Emit = &tip, true
 	}
 	c.Window.insert(d)
+	c.compact()
 	return o
 }

@@ -2,6 +2,7 @@ package wallet
 
 import "slices"
 
+// keptEvents is how many operator events a row remembers by id.
 const keptEvents = 16
 
 // FlagEvent is one message of topic flag_wallet: exactly one of Crossing, Raise
@@ -47,7 +48,8 @@ func (f *Flag) Apply(e FlagEvent) Verdict {
 		if e.Crossing.Offset < f.NextTip {
 			return Repeated
 		}
-		f.NextTip, f.Evidence = e.Crossing.Offset+1, e.Crossing
+		evidence := *e.Crossing // the row's own
+		f.NextTip, f.Evidence = evidence.Offset+1, &evidence
 		return Applied
 	}
 	if e.ID != 0 {

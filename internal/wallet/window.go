@@ -1,8 +1,15 @@
 package wallet
 
-import "slices"
+import (
+	"slices"
+	"sort"
+)
 
-// Cell is one deposit of the window, or several that share an aligned part of
+// lateness is how late, in milliseconds, a deposit may come and be judged as if
+// in order.
+const lateness = 10_000
+
+// Cell is one deposit of the window, or several that lie in one aligned part of
 // the period.
 type Cell struct {
 	First, Last int64 // event times, Unix milliseconds
@@ -12,126 +19,122 @@ type Cell struct {
 }
 
 // Window is what a row keeps to judge the next deposit: the wallet's recent
-// deposits, ordered by event time. See docs/decisions on the window.
+// deposits. Cells are ordered by time and do not overlap.
 type Window struct {
 	Rule  Rule
 	Cells []Cell
-	// Anchor is the latest event time of the stream of deposits in hand.
-	// OtherAnchor is that of another stream whose clock is off; it is forgotten
-	// after OtherIdle reaches maxIdle. 0 is none.
+	// Anchor is the latest event time of the stream of deposits in hand, in Unix
+	// milliseconds, OtherAnchor that of another stream, whose clock differs; 0 is
+	// none. OtherIdle counts the deposits since the other stream was in hand.
 	Anchor, OtherAnchor int64
 	OtherIdle           uint32
 }
 
-const (
-	// lateness is how late a deposit may come and be judged as if in order.
-	lateness = 10_000
-	// maxIdle is how many deposits in a row may pass a stream by before it ends.
-	maxIdle = 64
-)
+// Times and periods are held within these bounds, some 285,000 years, so that
+// no sum of a few of them overflows whatever a message or a setting says.
+const maxTime = 1 << 53
+
+func boundedTime(ms int64) int64 { return min(max(ms, -maxTime), maxTime) }
+
+// period is the rule's in milliseconds, and at least 1.
+func (w *Window) period() int64 { return min(max(w.Rule.PeriodMs, 1), maxTime) }
+
+// adopt puts a rule in force and tells whether another one was before. The
+// cells stay: they are deposits, whatever the rule.
+func (w *Window) adopt(rule Rule) bool {
+	changed := w.Rule != rule && w.Rule != Rule{}
+	w.Rule = rule
+	return changed
+}
 
 // crossing decides whether d takes a window above the threshold: some window
 // that holds d's time is above it with d, and none was before. A window is
 // (end − period, end], so every one that holds t ends in [t, t + period).
 //
-// A cell of several deposits lies in a window wholly or in part. The sum with d
-// counts partial cells, the sum before it does not: whatever the cells hide
-// errs towards raising.
+// A cell of several deposits may lie in a window in part. The sum with d counts
+// such a cell, the sum before it does not: what cells hide errs towards raising.
 func (w *Window) crossing(d Deposit) (Evidence, bool) {
-	upper, end, n := w.highest(d.At, touches)
-	with := upper.plus(d.Amount)
+	t := boundedTime(d.At)
+	most, end, deposits := w.highest(t, touches)
+	with := most.plus(d.Amount)
 	if with.Cmp(w.Rule.Threshold) <= 0 {
 		return Evidence{}, false
 	}
-	before, _, _ := w.highest(d.At, inside)
-	if before.Cmp(w.Rule.Threshold) > 0 {
+	if before, _, _ := w.highest(t, inside); before.Cmp(w.Rule.Threshold) > 0 {
 		return Evidence{}, false
 	}
 	return Evidence{
-		Partition: d.Partition, Offset: d.Offset, WindowStart: end - w.Rule.PeriodMs, WindowEnd: end,
-		Total: with, Deposits: n + 1, Rule: w.Rule,
+		Partition: d.Partition, Offset: d.Offset, WindowStart: end - w.period(), WindowEnd: end,
+		Total: with, Deposits: deposits + 1, Rule: w.Rule,
 	}, true
 }
 
-// bound tells from when to when the right end of a window includes a cell: the
-// window (end − period, end] includes it for from ≤ end < to.
+// bound tells which windows count a cell: those that end in [from, to).
 type bound func(c *Cell, period int64) (from, to int64)
 
-// touches includes a cell when any part of it lies in the window.
+// touches counts a cell of which any part lies in the window.
 func touches(c *Cell, period int64) (from, to int64) { return c.First, c.Last + period }
 
-// inside includes a cell when all of it lies in the window.
+// inside counts a cell that lies in the window as a whole.
 func inside(c *Cell, period int64) (from, to int64) { return c.Last, c.First + period }
 
-// highest is the largest sum of a window that holds time t, where it ends
-// (the earliest, if several are equal) and how many deposits it has.
+// highest finds, among the windows that hold time t, the largest sum, where it
+// ends (the earliest, if several are equal) and how many deposits it has.
 //
-// Cells are disjoint and ordered, so both bounds only grow along them: as the
-// end moves right, cells enter at one index and leave at another.
+// A window's sum is largest where a cell has just entered it or at t, so only
+// those ends are tried. As the end moves right, cells enter at one index and
+// leave at another. The sums cannot overflow: together the cells are at most
+// the balance.
 func (w *Window) highest(t int64, b bound) (most Amount, end int64, deposits uint32) {
 	var sum Amount
 	var count uint32
-	period, leave := w.Rule.PeriodMs, 0
-	// Each cell that enters after t moves the end to where it enters; the cells
-	// that have left by then go first.
-	settle := func(at int64) {
-		for ; leave < len(w.Cells); leave++ {
-			from, to := b(&w.Cells[leave], period)
-			if to > at || from > at {
-				return
+	period := w.period()
+	leave := sort.Search(len(w.Cells), func(i int) bool {
+		_, to := b(&w.Cells[i], period)
+		return to > t
+	})
+	enter, last := leave, t+period-1
+	for e := t; ; {
+		for ; enter < len(w.Cells); enter++ {
+			if from, _ := b(&w.Cells[enter], period); from > e {
+				break
 			}
-			if from < to { // an empty interval never entered
-				sum = sum.minus(w.Cells[leave].Sum)
-				count -= w.Cells[leave].Count
+			sum = sum.plus(w.Cells[enter].Sum)
+			count += w.Cells[enter].Count
+		}
+		for ; leave < enter; leave++ {
+			if _, to := b(&w.Cells[leave], period); to > e {
+				break
 			}
+			sum = sum.minus(w.Cells[leave].Sum)
+			count -= w.Cells[leave].Count
+		}
+		if e == t || sum.Cmp(most) > 0 {
+			most, end, deposits = sum, e, count
+		}
+		if enter == len(w.Cells) {
+			return most, end, deposits
+		}
+		if e, _ = b(&w.Cells[enter], period); e > last {
+			return most, end, deposits
 		}
 	}
-	i := 0
-	for ; i < len(w.Cells); i++ { // the window that ends at t itself
-		from, to := b(&w.Cells[i], period)
-		if from > t {
-			break
-		}
-		if from < to {
-			sum = sum.plus(w.Cells[i].Sum)
-			count += w.Cells[i].Count
-		}
-	}
-	settle(t)
-	most, end, deposits = sum, t, count
-	for ; i < len(w.Cells); i++ {
-		from, to := b(&w.Cells[i], period)
-		if from >= t+period {
-			break
-		}
-		if from < to {
-			sum = sum.plus(w.Cells[i].Sum)
-			count += w.Cells[i].Count
-		}
-		settle(from)
-		if sum.Cmp(most) > 0 {
-			most, end, deposits = sum, from, count
-		}
-	}
-	return most, end, deposits
 }
 
-// insert adds d and forgets what no later deposit needs.
+// insert adds d and drops what no later deposit needs.
 func (w *Window) insert(d Deposit) {
-	i, _ := slices.BinarySearchFunc(w.Cells, d.At, func(c Cell, t int64) int {
-		if c.Last < t || c.Last == t && c.First == t { // equal times stay in order of arrival
-			return -1
-		}
-		return 1
-	})
-	if i < len(w.Cells) && w.Cells[i].First <= d.At {
-		w.Cells[i].join(Cell{First: d.At, Last: d.At, Sum: d.Amount, Count: 1, Offset: d.Offset})
+	t := boundedTime(d.At)
+	// After the deposits of the same millisecond, so that cells of one
+	// millisecond are in the order in which they came.
+	i := sort.Search(len(w.Cells), func(i int) bool { return w.Cells[i].First > t })
+	c := Cell{First: t, Last: t, Sum: d.Amount, Count: 1, Offset: d.Offset}
+	if i > 0 && w.Cells[i-1].Last >= t && w.Cells[i-1].Count > 1 {
+		w.Cells[i-1].join(c)
 	} else {
-		w.Cells = slices.Insert(w.Cells, i, Cell{First: d.At, Last: d.At, Sum: d.Amount, Count: 1, Offset: d.Offset})
+		w.Cells = slices.Insert(w.Cells, i, c)
 	}
-	w.anchor(d.At)
+	w.follow(t)
 	w.prune()
-	w.compact(d.At)
 }
 
 func (c *Cell) join(x Cell) {
@@ -139,38 +142,4 @@ func (c *Cell) join(x Cell) {
 	c.Sum = c.Sum.plus(x.Sum)
 	c.Count += x.Count
 	c.Offset = max(c.Offset, x.Offset)
-}
-
-// anchor notes that a deposit came at t. Two streams are followed, so that a
-// clock that is off does not make the other clock's window forget: t belongs to
-// the latest stream it is not ahead of by more than lateness nor behind by more.
-// Otherwise it starts a stream, in place of the one not in hand.
-func (w *Window) anchor(t int64) {
-	switch {
-	case near(w.Anchor, t):
-		w.Anchor = max(w.Anchor, t)
-		if w.OtherAnchor != 0 {
-			if w.OtherIdle++; w.OtherIdle >= maxIdle {
-				w.OtherAnchor, w.OtherIdle = 0, 0
-			}
-		}
-	case near(w.OtherAnchor, t):
-		w.Anchor, w.OtherAnchor, w.OtherIdle = max(w.OtherAnchor, t), w.Anchor, 0
-	default:
-		w.Anchor, w.OtherAnchor, w.OtherIdle = t, w.Anchor, 0
-	}
-}
-
-func near(anchor, t int64) bool { return anchor != 0 && t-anchor <= lateness && anchor-t <= lateness }
-
-// prune drops the cells that neither stream's windows reach: lateness included
-// on the one side, and on the other what a clock ahead of it has sent.
-func (w *Window) prune() {
-	w.Cells = slices.DeleteFunc(w.Cells, func(c Cell) bool {
-		return !w.reaches(w.Anchor, c) && !w.reaches(w.OtherAnchor, c)
-	})
-}
-
-func (w *Window) reaches(anchor int64, c Cell) bool {
-	return anchor != 0 && c.Last > anchor-w.Rule.PeriodMs-lateness && c.First < anchor+w.Rule.PeriodMs
 }

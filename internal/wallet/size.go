@@ -1,0 +1,58 @@
+package wallet
+
+import "math/bits"
+
+// The sizes below bound the bytes of the encoded row from above, column by
+// column as in proto/tables.proto: the core does not know the encoding, but
+// must know when a row becomes too large.
+
+const (
+	// columnHead is a packed column's tag and length, or a message's.
+	columnHead = 4
+	// maxFixed bounds what does not grow: the account's six numbers, the window's
+	// rule and anchors, and the evidence, each field at its longest.
+	maxFixed = 6*11 + (3*11 + columnHead) + 3*11 + (columnHead + 7*11 + 3*11 + columnHead) + 2*columnHead
+)
+
+// sizeWithoutCells bounds all of the row but the window's cells, in bytes.
+func (c *Counter) sizeWithoutCells() int {
+	n := maxFixed + columnHead + 8*len(c.Account.RecentIDs) + 5*columnHead
+	var offset int64
+	for i := range c.Account.RecentKeys {
+		use := &c.Account.RecentKeys[i]
+		n += len(use.Hash) + varint(use.Amount.Units) + varint(uint64(use.Amount.Nanos)) + zigzag(use.Offset-offset)
+		offset = use.Offset
+	}
+	return n
+}
+
+// cellsSize bounds the window's six columns, in bytes. A column of which every
+// value is the usual one is left out.
+func (w *Window) cellsSize() int {
+	var first, offset int64
+	var spans, nanos, counts bool
+	n, spanSize, nanoSize, countSize := 6*columnHead, 0, 0, 0
+	for i := range w.Cells {
+		c := &w.Cells[i]
+		n += varint(uint64(c.First-first)) + varint(c.Sum.Units) + zigzag(c.Offset-offset) //nolint:gosec // as encoded
+		spanSize += varint(uint64(c.Last - c.First))                                       //nolint:gosec // ordered
+		nanoSize += varint(uint64(c.Sum.Nanos))
+		countSize += varint(uint64(c.Count))
+		spans, nanos, counts = spans || c.Last != c.First, nanos || c.Sum.Nanos != 0, counts || c.Count != 1
+		first, offset = c.First, c.Offset
+	}
+	if spans {
+		n += spanSize
+	}
+	if nanos {
+		n += nanoSize
+	}
+	if counts {
+		n += countSize
+	}
+	return n
+}
+
+func varint(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
+
+func zigzag(v int64) int { return varint(uint64(v)<<1 ^ uint64(v>>63)) } //nolint:gosec // as encoded

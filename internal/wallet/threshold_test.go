@@ -1,0 +1,193 @@
+package wallet_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"coinbit/internal/wallet"
+)
+
+// step is a deposit of so many units at so many ms, and whether it crosses.
+type step struct {
+	at      int64
+	amount  string
+	crosses bool
+}
+
+// The rule, case by case: more than 10,000 within two minutes. Every case is
+// run at the time of the first release as well, where milliseconds are large.
+func TestThreshold(t *testing.T) {
+	const minute, second = 60_000, 1_000
+	repeat := func(n int, from, every int64, amount string, last bool) (list []step) {
+		for i := range n {
+			list = append(list, step{from + int64(i)*every, amount, last && i == n-1})
+		}
+		return list
+	}
+	for name, steps := range map[string][]step{
+		"1: two of 6,000 within two minutes": {{0, "6000", false}, {minute, "6000", true}},
+		"2: 6,000 and two minutes later":     {{0, "6000", false}, {2 * minute, "6000", false}},
+		"2: or more":                         {{0, "6000", false}, {2*minute + 1, "6000", false}},
+		"a millisecond less":                 {{0, "6000", false}, {2*minute - 1, "6000", true}},
+		"3: 10,000 is not more, nor with 6,000 after that window": append(
+			repeat(5, 0, second, "2000", false), step{2*minute + 9*second, "6000", false}),
+		"3: but 6,000 in it is": append(
+			repeat(5, 0, second, "2000", false), step{5 * second, "6000", true}),
+		"4: six of 2,000 within two minutes": repeat(6, 0, 20*second, "2000", true),
+		"one alone":                          {{0, "10000", false}, {10 * minute, "10000.000000001", true}},
+		"at the threshold, then the least above it": {
+			{0, "9999.9", false}, {1, "0.1", false}, {2, "0.000000001", true}},
+		"cents: 0.1 + 0.2 is no more than 0.3": {
+			{0, "9999.7", false}, {0, "0.1", false}, {0, "0.2", false}, {0, "0.000000001", true}},
+		"a window anchored at the first, or at even minutes, would miss it": {
+			{0, "1", false}, {119 * second, "6000", false}, {121 * second, "6000", true}},
+		"none while it stays above, one when it crosses again": {
+			{0, "6000", false}, {1, "6000", true}, {2, "6000", false}, {minute, "1", false},
+			{3 * minute, "6000", false}, {3*minute + 1, "6000", true}},
+		"above before at another place does not count": {
+			{0, "12000", true}, {2 * minute, "6000", false}, {3 * minute, "6000", true}},
+		"out of order: the late one joins two": {
+			{10 * second, "6000", false}, {0, "6000", true}},
+		"out of order: the late one is exactly a period before": {
+			{0, "1", false}, {2*minute + 5*second, "6000", false}, {5 * second, "6000", false}},
+		"out of order: in the window that ends later": {
+			{0, "1", false}, {2*minute + 4_999, "6000", false}, {2*minute - 4*second, "6000", true}},
+		"same millisecond": {{5, "5000", false}, {5, "5000", false}, {5, "1", true}},
+	} {
+		for _, base := range []int64{1, 1_800_000_000_000, -500} {
+			c, r := &wallet.Counter{}, rule(10_000*billion, 2*minute)
+			for i, s := range steps {
+				amount, err := wallet.ParseAmount(s.amount)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out := c.Apply(wallet.Deposit{Amount: amount, At: base + s.at, Offset: int64(i)}, r)
+				if out != (wallet.Outcome{Verdict: wallet.Applied, Emit: s.crosses}) {
+					t.Errorf("%s, step %d: %+v", name, i, out)
+				}
+			}
+		}
+	}
+}
+
+func TestEvidence(t *testing.T) {
+	c, r := &wallet.Counter{}, rule(10_000*billion, 120_000)
+	for i, at := range []int64{1_000, 61_000, 121_000, 121_001} {
+		out := c.Apply(wallet.Deposit{Amount: money(5_000 * billion), At: at, Partition: 4, Offset: int64(10 * i)}, r)
+		if out.Emit != (i == 3) {
+			t.Fatalf("deposit %d: %+v", i, out)
+		}
+	}
+	want := wallet.Evidence{Partition: 4, Offset: 30, WindowStart: 1_001, WindowEnd: 121_001,
+		Total: money(15_000 * billion), Deposits: 3, Rule: r}
+	if *c.Tip != want {
+		t.Errorf("%+v, want %+v", *c.Tip, want)
+	}
+}
+
+// Of several windows above the threshold the evidence is the largest, of equal
+// ones the earliest.
+func TestEvidenceIsTheLargestWindow(t *testing.T) {
+	for name, c := range map[string]struct {
+		others []step
+		end    int64
+	}{
+		"a later one is larger":    {[]step{{100, "1", false}, {1_050, "2", false}}, 1_050},
+		"equal: the earliest":      {[]step{{100, "2", false}, {1_100, "2", false}}, 1_000},
+		"all of it in one window ": {[]step{{900, "2", false}, {1_100, "2", false}}, 1_100},
+	} {
+		row, r := &wallet.Counter{}, rule(10*billion, 1_000)
+		for i, s := range append(c.others, step{1_000, "9", true}) {
+			amount, _ := wallet.ParseAmount(s.amount)
+			if out := row.Apply(wallet.Deposit{Amount: amount, At: s.at, Offset: int64(i)}, r); out.Emit != s.crosses {
+				t.Errorf("%s, step %d: %+v", name, i, out)
+			}
+		}
+		if row.Tip == nil || row.Tip.WindowEnd != c.end {
+			t.Errorf("%s: %+v", name, row.Tip)
+		}
+	}
+}
+
+// A crossing that was stored but not sent is sent again by whatever comes again
+// up to it, and by nothing after it.
+func TestLostCrossingIsSentAgain(t *testing.T) {
+	c, r := &wallet.Counter{}, rule(10*billion, 1_000)
+	d := func(offset int64) wallet.Deposit {
+		return wallet.Deposit{Amount: money(6 * billion), At: offset, Offset: offset}
+	}
+	if out := (&wallet.Counter{Account: wallet.Account{NextOffset: 1}}).Apply(d(0), r); out.Emit {
+		t.Errorf("no crossing: %+v", out)
+	}
+	for i := range int64(4) {
+		c.Apply(d(i), r)
+	}
+	for i, emit := range []bool{true, true, false, false} {
+		out := c.Apply(d(int64(i)), r)
+		if out != (wallet.Outcome{Verdict: wallet.Redelivered, Emit: emit}) || c.Tip.Offset != 1 {
+			t.Errorf("offset %d: %+v", i, out)
+		}
+	}
+}
+
+func TestRuleChange(t *testing.T) {
+	c := &wallet.Counter{}
+	apply := func(offset int64, r wallet.Rule) wallet.Outcome {
+		return c.Apply(wallet.Deposit{Amount: money(6 * billion), At: 400 * offset, Offset: offset}, r)
+	}
+	old, lower := rule(20*billion, 1_000), rule(10*billion, 1_000)
+	if out := apply(0, old); out.RuleChanged {
+		t.Errorf("a fresh row: %+v", out)
+	}
+	if out := apply(1, old); out.RuleChanged || out.Emit {
+		t.Errorf("the same rule: %+v", out)
+	}
+	if out := apply(1, lower); out.RuleChanged || c.Window.Rule != old {
+		t.Errorf("a redelivered deposit: %+v, %+v", out, c.Window.Rule)
+	}
+	// Three are 18, and two were above the lower threshold before the third.
+	if out := apply(2, lower); !out.RuleChanged || out.Emit || len(c.Window.Cells) != 3 {
+		t.Errorf("a lower threshold: %+v", out)
+	}
+	if out := apply(3, rule(17*billion, 1_600)); !out.RuleChanged || out.Emit {
+		t.Errorf("a longer period: %+v", out)
+	}
+	if out := apply(3+5, rule(5*billion, 1_600)); !out.RuleChanged || !out.Emit || c.Tip.Rule != rule(5*billion, 1_600) {
+		t.Errorf("crossed under the new rule: %+v", out)
+	}
+}
+
+// A row joined under a long period stays good under the shortest: cells may
+// then be longer than anything the new rule reaches.
+func TestRuleChangeOfAFullRow(t *testing.T) {
+	c, at := &wallet.Counter{}, int64(1_800_000_000_000)
+	for i := range int64(1_500) {
+		r := rule(1_000_000*billion, 86_400_000)
+		if i >= 1_000 {
+			r.PeriodMs = 1
+		}
+		at += pick[int64](rand.New(rand.NewPCG(1, uint64(i))), 100, 60_000, 3*late)
+		c.Apply(wallet.Deposit{Amount: money(billion), At: at - i%2*late, Offset: i}, r)
+		check(t, c)
+	}
+}
+
+// A message may say any time, and a setting any period.
+func TestExtremeTimes(t *testing.T) {
+	for _, at := range []int64{math.MinInt64, -1, 0, math.MaxInt64} {
+		for _, period := range []int64{math.MinInt64, 0, 1, 120_000, math.MaxInt64} {
+			c, r := &wallet.Counter{}, wallet.Rule{Threshold: money(10 * billion), PeriodMs: period}
+			c.Apply(wallet.Deposit{Amount: money(6 * billion), At: at}, r)
+			if out := c.Apply(wallet.Deposit{Amount: money(6 * billion), At: at, Offset: 1}, r); !out.Emit {
+				t.Errorf("at %d, period %d: two at once are not seen", at, period)
+			}
+		}
+	}
+	c, r := &wallet.Counter{}, rule(10*billion, 120_000)
+	for i, at := range []int64{math.MinInt64, math.MaxInt64, 0, math.MinInt64 / 2, math.MaxInt64 / 2} {
+		if out := c.Apply(wallet.Deposit{Amount: money(3 * billion), At: at, Offset: int64(i)}, r); i < 3 && out.Emit {
+			t.Errorf("ages apart: %+v", c.Tip)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package wallet_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"coinbit/internal/wallet"
+)
+
+// The naive twin keeps every deposit and looks at every window. It counts money
+// as integers of billionths, which is enough for the amounts of the tests.
+type twin struct {
+	period, threshold int64 // ms, billionths
+	at, amount        []int64
+}
+
+type found struct{ before, after, end, count int64 }
+
+// add judges a deposit and remembers it.
+func (w *twin) add(at, amount int64) found {
+	f := found{after: -1}
+	ends := []int64{at}
+	for _, end := range w.at {
+		if end > at && end-at < w.period { // else it does not hold the deposit
+			ends = append(ends, end)
+		}
+	}
+	slices.Sort(ends)
+	for _, end := range slices.Compact(ends) {
+		var sum, count int64
+		for i, t := range w.at {
+			if t <= end && end-t < w.period {
+				sum, count = sum+w.amount[i], count+1
+			}
+		}
+		f.before = max(f.before, sum)
+		if sum+amount > f.after {
+			f.after, f.end, f.count = sum+amount, end, count+1
+		}
+	}
+	w.at, w.amount = append(w.at, at), append(w.amount, amount)
+	return f
+}
+
+func (w *twin) crossed(f found) bool { return f.before <= w.threshold && f.after > w.threshold }
+
+// everAbove looks at every window of the whole history at once.
+func (w *twin) everAbove() bool {
+	for _, end := range w.at {
+		var sum int64
+		for i, t := range w.at {
+			if t <= end && end-t < w.period {
+				sum += w.amount[i]
+			}
+		}
+		if sum > w.threshold {
+			return true
+		}
+	}
+	return false
+}
+
+const billion = 1_000_000_000
+
+func money(nanos int64) wallet.Amount {
+	return wallet.Amount{Units: uint64(nanos / billion), Nanos: uint32(nanos % billion)}
+}
+
+func rule(threshold, period int64) wallet.Rule {
+	return wallet.Rule{Threshold: money(threshold), PeriodMs: period}
+}
+
+// clone is what a restart leaves of a row: nothing shared, no spare capacity.
+func clone(c *wallet.Counter) *wallet.Counter {
+	n := *c
+	n.Account.RecentIDs = slices.Clip(slices.Clone(c.Account.RecentIDs))
+	n.Account.RecentKeys = slices.Clip(slices.Clone(c.Account.RecentKeys))
+	n.Window.Cells = slices.Clip(slices.Clone(c.Window.Cells))
+	if c.Tip != nil {
+		tip := *c.Tip
+		n.Tip = &tip
+	}
+	return &n
+}
+
+// mustEqual compares one decision, evidence included, with the twin's.
+func mustEqual(t *testing.T, c *wallet.Counter, out wallet.Outcome, w *twin, f found, d wallet.Deposit) {
+	t.Helper()
+	if out.Verdict != wallet.Applied || out.Emit != w.crossed(f) {
+		t.Fatalf("deposit %+v: got %+v, the twin has %+v, threshold %d period %d\nat %v\nwindow %+v",
+			d, out, f, w.threshold, w.period, w.at, c.Window)
+	}
+	if !out.Emit {
+		return
+	}
+	want := wallet.Evidence{
+		Partition: d.Partition, Offset: d.Offset, WindowStart: f.end - w.period, WindowEnd: f.end,
+		Total: money(f.after), Deposits: uint32(f.count), Rule: rule(w.threshold, w.period),
+	}
+	if *c.Tip != want {
+		t.Fatalf("evidence %+v, want %+v", *c.Tip, want)
+	}
+}
+
+func seeded(t *testing.T, n int, f func(r *rand.Rand)) {
+	t.Helper()
+	for i := range n {
+		f(rand.New(rand.NewPCG(uint64(i), 7)))
+		if t.Failed() {
+			t.Fatalf("history %d", i)
+		}
+	}
+}
+
+func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
+
+// arrival is a deposit as it comes in: sent at its time, received later.
+type arrival struct{ at, received, amount int64 }
+
+func byReceived(a, b arrival) int { return int(a.received - b.received) }
