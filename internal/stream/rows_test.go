@@ -1,0 +1,221 @@
+package stream_test
+
+import (
+	"encoding/hex"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/lovoo/goka"
+	"google.golang.org/protobuf/proto"
+
+	"coinbit/internal/pb"
+	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
+)
+
+func evidence() *pb.Evidence {
+	return &pb.Evidence{Partition: 1, Offset: 2, WindowStartMs: 3, WindowEndMs: 4, TotalUnits: 5, TotalNanos: 6, Deposits: 7,
+		Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}}
+}
+
+// TestGoldenBytes fixes every field number and type: a log written today must
+// be read for good.
+func TestGoldenBytes(t *testing.T) {
+	account := &pb.Account{NextOffset: 1, BalanceUnits: 2, BalanceNanos: 3, Deposits: 4, FirstAtMs: 5, LastAtMs: 6,
+		RecentIds: []uint64{7}, RecentKeys: &pb.Keys{Hashes: []byte("0123456789ab"), Units: []uint64{8}, Nanos: []uint32{9}, OffsetDelta: []int64{-10}}}
+	for name, c := range map[string]struct {
+		message proto.Message
+		golden  string
+	}{
+		"Deposit": {&pb.Deposit{WalletId: "w", Units: 1, Nanos: 2, AcceptedAtMs: 3, Id: 4, IdempotencyKey: "k"},
+			"0a0177100118022003290400000000000000" + "32016b"},
+		"Evidence":        {evidence(), evidenceHex},
+		"Crossing":        {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: evidence()}}}, "0a0177" + "1218" + "0a16" + evidenceHex},
+		"OperatorRaise":   {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{EventId: 1, AtMs: 2}}}, "0a0177" + "1a0b" + "0901000000000000001002"},
+		"OperatorRemoval": {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Removal{Removal: &pb.OperatorRemoval{EventId: 1, AtMs: 2, RemovedUpto: 3}}}, "0a0177" + "220d" + "09010000000000000010021803"},
+		"Balance":         {&pb.Balance{Account: account}, "0a2f" + accountHex},
+		"Counter": {&pb.Counter{Account: account, Tip: evidence(), Window: &pb.Window{
+			Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}, FirstMsDelta: []int64{1}, SpanMs: []int64{2}, Units: []uint64{3},
+			Nanos: []uint32{4}, Deposits: []uint32{5}, OffsetDelta: []int64{-6}, AnchorMs: 7, OtherAnchorMs: 8, OtherIdle: 9}},
+			"0a2f" + accountHex + "1220" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "400748085009" + "1a16" + evidenceHex},
+		"Flag": {&pb.Flag{NextOffset: 1, NextTip: 2, RemovedUpto: 3, OpRaised: true, RecentEventIds: []uint64{4}, Evidence: evidence(), Removals: 5, LastRemovalMs: 6, RaisedAtMs: 7},
+			"0801100218032001" + "2a080400000000000000" + "3216" + evidenceHex + "380540064807"},
+	} {
+		got, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hex.EncodeToString(got) != c.golden {
+			t.Errorf("%s is\n%x, was\n%s", name, got, c.golden)
+		}
+		back := c.message.ProtoReflect().New().Interface()
+		if b, _ := hex.DecodeString(c.golden); proto.Unmarshal(b, back) != nil || !proto.Equal(back, c.message) {
+			t.Errorf("%s: what was written reads as %v", name, back)
+		}
+	}
+}
+
+const (
+	evidenceHex = "08011002180320042805300638074206080810" + "09180a"
+	accountHex  = "08011002180320042805300" + "63a080700000000000000" + "4217" + "0a0c303132333435363738396162" + "120108" + "1a0109" + "220113"
+)
+
+// wrongType is what no codec takes.
+type wrongType struct{}
+
+func codecs() map[string]goka.Codec {
+	return map[string]goka.Codec{
+		"deposit": new(stream.DepositEncoder), "flag event": new(stream.FlagEventEncoder), "balance": new(stream.BalanceEncoder),
+		"counter": new(stream.CounterEncoder), "flag": new(stream.FlagEncoder),
+	}
+}
+
+// FuzzDecode: codecs are total, what they decode can be loaded or is refused,
+// and what loads comes back the same.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{})
+	for _, m := range []proto.Message{
+		&pb.Deposit{WalletId: "w", Units: 1}, &pb.Balance{Account: &pb.Account{NextOffset: 3}},
+		&pb.Counter{Window: &pb.Window{FirstMsDelta: []int64{1}, Units: []uint64{1}, OffsetDelta: []int64{1}}}, &pb.Flag{Evidence: evidence()},
+	} {
+		b, _ := proto.Marshal(m)
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for name, codec := range codecs() {
+			v, err := codec.Decode(data)
+			if err != nil || v == nil {
+				t.Fatalf("%s: %v, %v", name, v, err)
+			}
+			r := stream.Record{Key: "w", Partition: 0, Partitions: 1}
+			_, _ = stream.CheckDeposit(r, v)
+			_, _ = stream.CheckFlagEvent(r, v)
+			if c, err := stream.LoadCounter(v); err == nil {
+				again, err := stream.LoadCounter(stream.StoreCounter(c))
+				if err != nil || !reflect.DeepEqual(c, again) {
+					t.Fatalf("%+v comes back as %+v, %v", c, again, err)
+				}
+			}
+			_, _ = stream.LoadBalance(v)
+			_, _ = stream.LoadFlag(v)
+			stream.AccountVersion(data)
+			stream.FlagVersion(data)
+		}
+	})
+}
+
+func TestCodecs(t *testing.T) {
+	for name, codec := range codecs() {
+		if _, err := codec.Encode(wrongType{}); err == nil {
+			t.Errorf("%s encodes a wrong type", name)
+		}
+		if _, err := codec.Encode(nil); err == nil {
+			t.Errorf("%s encodes nil", name)
+		}
+		if v, err := codec.Decode([]byte{0xff, 0xff}); err != nil || reflect.TypeOf(v) != reflect.TypeOf(&stream.Malformed{}) {
+			t.Errorf("%s: %v, %v", name, v, err)
+		}
+	}
+	for _, load := range []func(any) error{
+		func(v any) error { _, err := stream.LoadBalance(v); return err },
+		func(v any) error { _, err := stream.LoadCounter(v); return err },
+		func(v any) error { _, err := stream.LoadFlag(v); return err },
+	} {
+		if err := load(&stream.Malformed{Reason: "x"}); !errors.Is(err, stream.ErrRow) {
+			t.Errorf("a malformed row loads: %v", err)
+		}
+		if err := load(wrongType{}); !errors.Is(err, stream.ErrRow) {
+			t.Errorf("a wrong row loads: %v", err)
+		}
+		if err := load(nil); err != nil {
+			t.Errorf("no row: %v", err)
+		}
+	}
+	bad := &pb.Counter{Window: &pb.Window{FirstMsDelta: []int64{1, 2}, Units: []uint64{1}, OffsetDelta: []int64{1, 2}}}
+	if _, err := stream.LoadCounter(bad); !errors.Is(err, stream.ErrRow) {
+		t.Errorf("columns of different length load: %v", err)
+	}
+}
+
+// restart is what a row goes through between two deposits.
+func restart(t *testing.T, c wallet.Counter) (wallet.Counter, []byte) {
+	t.Helper()
+	b, err := new(stream.CounterEncoder).Encode(stream.StoreCounter(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := new(stream.CounterEncoder).Decode(b)
+	back, err := stream.LoadCounter(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stream.AccountVersion(b); got != c.Account.NextOffset {
+		t.Fatalf("version %d, want %d", got, c.Account.NextOffset)
+	}
+	return back, b
+}
+
+// TestRowsBound drives rows to their limits through their real encoding: keys,
+// ids, nine decimals, thousands of deposits in a period, short and long ones. A
+// restart after each deposit changes no decision, and no row exceeds 8 KiB.
+func TestRowsBound(t *testing.T) {
+	for _, period := range []int64{1000, 4000, 120_000, 24 * 3600 * 1000, 366 * 24 * 3600 * 1000} {
+		r := rand.New(rand.NewPCG(uint64(period), 1))
+		rule := wallet.Rule{Threshold: wallet.Amount{Units: math.MaxInt64}, PeriodMs: period}
+		var kept, restarted wallet.Counter
+		at, offset, largest := int64(1_767_225_600_000), int64(0), 0
+		for i := range 1500 {
+			at += r.Int64N(period/300 + 2)
+			offset += 1 + r.Int64N(1<<31)
+			d := wallet.Deposit{
+				Amount: wallet.Amount{Units: 1_000_000_000_000 - 1 - r.Uint64N(1000), Nanos: 999_999_999 - r.Uint32N(1000)},
+				At:     at - r.Int64N(10_001), ID: math.MaxUint64 - uint64(i), Offset: offset,
+				Key: wallet.HashKey(strings.Repeat("k", 1+i%100) + string(rune('a'+i%26)) + string(rune(i))), HasKey: true,
+			}
+			a := kept.Apply(d, rule)
+			b := restarted.Apply(d, rule)
+			if a != b {
+				t.Fatalf("period %d, deposit %d: %+v, after restarts %+v", period, i, a, b)
+			}
+			if i == 1400 { // evidence at its longest
+				tip := wallet.Evidence{Partition: 1000, Offset: offset, WindowStart: at, WindowEnd: at, Total: d.Amount, Deposits: 1 << 30, Rule: rule}
+				kept.Tip, restarted.Tip = &tip, &tip
+			}
+			var row []byte
+			restarted, row = restart(t, restarted)
+			largest = max(largest, len(row))
+		}
+		if largest > 8192 {
+			t.Errorf("period %d: a row of %d bytes", period, largest)
+		}
+		t.Logf("period %d ms: the largest row has %d bytes, %d cells", period, largest, len(restarted.Window.Cells))
+	}
+}
+
+// TestSmallRows: what an ordinary wallet costs.
+func TestSmallRows(t *testing.T) {
+	rule := wallet.Rule{Threshold: wallet.Amount{Units: 10_000}, PeriodMs: 120_000}
+	var c wallet.Counter
+	size := func(deposits int) int {
+		for range deposits {
+			d := wallet.Deposit{Amount: wallet.Amount{Units: 5}, At: c.Account.LastAt + 20_000, ID: c.Account.Deposits + 1, Offset: c.Account.NextOffset}
+			if c.Account.Deposits == 0 {
+				d.At = 1_767_225_600_000
+			}
+			c.Apply(d, rule)
+		}
+		_, row := restart(t, c)
+		return len(row)
+	}
+	if n := size(1); n > 100 {
+		t.Errorf("one deposit: %d bytes", n)
+	}
+	hundred, many := size(99), size(20_000)
+	if many > hundred+16 {
+		t.Errorf("%d bytes after 100 deposits, %d after 20,100", hundred, many)
+	}
+}
