@@ -99,9 +99,10 @@ func (s *Store) open() error {
 		return err
 	}
 	db, err := leveldb.OpenFile(s.path, &opt.Options{
-		// A damaged journal must be an error: skipping a batch in its middle
-		// would leave a later offset over missing values.
-		Strict:             opt.DefaultStrict | opt.StrictJournal,
+		// Any damage must be an error: skipping a batch in the middle of a
+		// journal, or a table that the manifest names, would leave a later
+		// offset over missing values.
+		Strict:             opt.StrictAll,
 		Filter:             filter.NewBloomFilter(10),
 		WriteBuffer:        8 << 20,
 		BlockCacheCapacity: 8 << 20,
