@@ -164,24 +164,33 @@ func (c *Client) Probe(ctx context.Context) error {
 	cfg := c.base("coinbit-probe")
 	cfg.Metadata.Retry.Max = 0
 	cfg.Net.DialTimeout, cfg.Net.ReadTimeout, cfg.Net.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
-	return await(ctx, func() error {
+	_, err := await(ctx, func() (struct{}, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, cfg)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return struct{}{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
-		return client.Close()
+		return struct{}{}, client.Close()
 	})
+	return err
 }
 
 // await runs f, which has no context of its own, and stops waiting when ctx is
 // done; f ends by the timeouts of its configuration.
-func await(ctx context.Context, f func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- f() }()
+func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
 	select {
-	case err := <-done:
-		return err
+	case r := <-done:
+		return r.value, r.err
 	case <-ctx.Done():
-		return ctx.Err()
+		var none T
+		return none, ctx.Err()
 	}
 }

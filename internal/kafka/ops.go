@@ -12,15 +12,13 @@ import (
 
 // HighWater is the offset that the next record of a partition gets.
 func (c *Client) HighWater(ctx context.Context, topic string, partition int32) (int64, error) {
-	var offset int64
-	err := await(ctx, func() error {
+	offset, err := await(ctx, func() (int64, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return 0, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 		defer func() { _ = client.Close() }()
-		offset, err = client.GetOffset(topic, partition, sarama.OffsetNewest)
-		return err
+		return client.GetOffset(topic, partition, sarama.OffsetNewest)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("high watermark of %s/%d: %w", topic, partition, err)

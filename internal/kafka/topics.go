@@ -29,12 +29,7 @@ type Cluster struct {
 // Ensure creates the topics that are missing and checks the others. Errors that
 // wrap ErrUnreachable are worth a retry; others say what is wrong and what to do.
 func (c *Client) Ensure(ctx context.Context, topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {
-	var cluster Cluster
-	err := await(ctx, func() (err error) {
-		cluster, err = c.ensure(topics, partitions, replication)
-		return err
-	})
-	return cluster, err
+	return await(ctx, func() (Cluster, error) { return c.ensure(topics, partitions, replication) })
 }
 
 func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {

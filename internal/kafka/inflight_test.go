@@ -1,0 +1,322 @@
+package kafka
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// Whatever the order of the answers, with messages that never succeed and with
+// offsets that the log does not have: a mark is the offset after a message that
+// was delivered and, like every one delivered before it, is done.
+func TestMarksAreAContiguousPrefix(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		inner := newFakeSession()
+		var stored []int64
+		f := &Inflight{OnMarked: func(m *sarama.ConsumerMessage) { stored = append(stored, m.Offset) }}
+		s := f.begin(inner)
+		at := r.Int64N(50)
+		c := newFakeClaim("deposit", 2, at)
+		tracked, stop := f.claim(inner, c)
+
+		var delivered []int64 // the naive twin: all of them, and which are done
+		done := make(map[int64]bool)
+		failed := make(map[int64]bool)
+		want := func() int64 {
+			w := int64(-1)
+			for _, o := range delivered {
+				if !done[o] {
+					break
+				}
+				w = o + 1
+			}
+			return w
+		}
+		for range 200 {
+			if r.IntN(2) == 0 {
+				at += 1 + max(0, r.Int64N(12)-8) // compaction and control records leave gaps
+				m := c.deliver(tracked, at)
+				if m.Offset != at {
+					t.Fatalf("delivered %d, want %d", m.Offset, at)
+				}
+				delivered = append(delivered, at)
+				if r.IntN(60) == 0 {
+					failed[at] = true
+				}
+				continue
+			}
+			if len(delivered) == 0 {
+				continue
+			}
+			o := delivered[r.IntN(len(delivered))]
+			if failed[o] {
+				continue
+			}
+			done[o] = true
+			s.MarkOffset("deposit", 2, o+1, "") // twice does no harm
+			if got := inner.committed("deposit", 2); got != want() {
+				t.Fatalf("seed %d: after %d is done sarama has %d, want %d", seed, o, got, want())
+			}
+		}
+		if marks := inner.marks[topicPartition{"deposit", 2}]; !slices.IsSorted(marks) {
+			t.Fatalf("seed %d: marks went back: %v", seed, marks)
+		}
+		var prefix []int64
+		for _, o := range delivered {
+			if o < want() {
+				prefix = append(prefix, o)
+			}
+			if m := f.Message("deposit", 2, o); (m == nil) != (o < want()) || m != nil && m.Offset != o {
+				t.Fatalf("seed %d: Message(%d) is %v, marked up to %d", seed, o, m, want())
+			}
+		}
+		if !slices.Equal(stored, prefix) {
+			t.Fatalf("seed %d: OnMarked saw %v, want %v", seed, stored, prefix)
+		}
+		stop()
+	}
+}
+
+// What is not known changes nothing.
+func TestStrayMarks(t *testing.T) {
+	f := &Inflight{}
+	inner := newFakeSession()
+	s := f.begin(inner)
+	c := newFakeClaim("deposit", 0, 5)
+	tracked, stop := f.claim(inner, c)
+	defer stop()
+	c.deliver(tracked, 5)
+	c.deliver(tracked, 6)
+	for _, o := range []int64{0, 5, 8, 100, -1} {
+		s.MarkOffset("deposit", 0, o, "")
+	}
+	s.MarkOffset("deposit", 1, 6, "")
+	s.MarkOffset("other", 0, 6, "")
+	if len(inner.marks) != 0 {
+		t.Fatalf("marked %v", inner.marks)
+	}
+	s.MarkOffset("deposit", 0, 6, "")
+	if got := inner.committed("deposit", 0); got != 6 {
+		t.Fatalf("marked %d, want 6", got)
+	}
+}
+
+// A message that failed keeps all after it from being marked, on its partition
+// only.
+func TestAFailureHoldsLaterMarks(t *testing.T) {
+	f := &Inflight{}
+	inner := newFakeSession()
+	s := f.begin(inner)
+	a, b := newFakeClaim("deposit", 0, 0), newFakeClaim("deposit", 1, 0)
+	ta, stopA := f.claim(inner, a)
+	defer stopA()
+	tb, stopB := f.claim(inner, b)
+	defer stopB()
+	for o := range int64(100) {
+		a.deliver(ta, o)
+		b.deliver(tb, o)
+		if o != 42 {
+			s.MarkOffset("deposit", 0, o+1, "")
+		}
+		s.MarkOffset("deposit", 1, o+1, "")
+	}
+	if got := inner.committed("deposit", 0); got != 42 {
+		t.Errorf("partition 0 is marked to %d over the failed 42", got)
+	}
+	if got := inner.committed("deposit", 1); got != 100 {
+		t.Errorf("partition 1 is marked to %d, want 100", got)
+	}
+}
+
+// The record comes back as it came, headers in order and nil not turned empty.
+func TestMessageIsTheOriginal(t *testing.T) {
+	f := &Inflight{}
+	if f.Message("deposit", 0, 0) != nil || f.HighWater("deposit", 0) != 0 {
+		t.Fatal("a message before any session")
+	}
+	f.Lag(func(string, int32, int64, bool) { t.Error("lag before any session") })
+	inner := newFakeSession()
+	f.begin(inner)
+	c := newFakeClaim("deposit", 0, 0)
+	tracked, stop := f.claim(inner, c)
+	defer stop()
+	m := &sarama.ConsumerMessage{Topic: "deposit", Offset: 7, Value: []byte{}, Headers: []*sarama.RecordHeader{
+		{Key: []byte("a"), Value: []byte("1")}, {Key: []byte("a"), Value: nil},
+	}}
+	c.in <- m
+	<-tracked.Messages()
+	if got := f.Message("deposit", 0, 7); got != m {
+		t.Fatalf("got %v, want the very same record", got)
+	}
+	if f.Message("deposit", 0, 6) != nil || f.Message("deposit", 1, 7) != nil || f.Message("x", 0, 7) != nil {
+		t.Fatal("a message at another position")
+	}
+	c.setHigh(9)
+	if got := f.HighWater("deposit", 0); got != 9 {
+		t.Fatalf("high watermark %d, want 9", got)
+	}
+	if f.HighWater("deposit", 1) != 0 {
+		t.Fatal("high watermark of a partition that is not claimed")
+	}
+}
+
+// With a new session the old one's messages are forgotten: they come again. An
+// answer to the old session reaches only the old session.
+func TestANewSessionForgets(t *testing.T) {
+	f := &Inflight{}
+	first, second := newFakeSession(), newFakeSession()
+	s1 := f.begin(first)
+	c1 := newFakeClaim("deposit", 0, 0)
+	t1, stop1 := f.claim(first, c1)
+	c1.deliver(t1, 0)
+	c1.deliver(t1, 1)
+	s1.MarkOffset("deposit", 0, 2, "")
+	stop1()
+
+	s2 := f.begin(second)
+	if f.Message("deposit", 0, 1) != nil {
+		t.Fatal("the old session's message is still there")
+	}
+	c2 := newFakeClaim("deposit", 0, 0)
+	t2, stop2 := f.claim(second, c2)
+	defer stop2()
+	c2.deliver(t2, 0)
+	s1.MarkOffset("deposit", 0, 1, "") // late
+	if first.committed("deposit", 0) != 2 || second.committed("deposit", 0) != -1 {
+		t.Fatalf("marked %v and %v", first.marks, second.marks)
+	}
+	if f.session(second) != s2 || f.session(first) != sarama.ConsumerGroupSession(first) {
+		t.Fatal("session wraps the wrong one")
+	}
+	s2.MarkOffset("deposit", 0, 1, "")
+	if got := second.committed("deposit", 0); got != 1 {
+		t.Fatalf("marked %d, want 1", got)
+	}
+}
+
+func TestLag(t *testing.T) {
+	type lag struct {
+		n        int64
+		caughtUp bool
+	}
+	f := &Inflight{}
+	now := func() lag {
+		t.Helper()
+		var l lag
+		n := 0
+		f.Lag(func(topic string, partition int32, n64 int64, caughtUp bool) {
+			n++
+			l = lag{n64, caughtUp}
+			if topic != "deposit" || partition != 3 {
+				t.Errorf("lag of %s/%d", topic, partition)
+			}
+		})
+		if n != 1 {
+			t.Fatalf("%d claims", n)
+		}
+		return l
+	}
+	expect := func(want lag) {
+		t.Helper()
+		if got := now(); got != want {
+			t.Fatalf("got %+v, want %+v", got, want)
+		}
+	}
+	inner := newFakeSession()
+	s := f.begin(inner)
+	c := newFakeClaim("deposit", 3, 10)
+	tracked, stop := f.claim(inner, c)
+	defer stop()
+	expect(lag{0, false}) // sarama has not fetched yet
+	c.setHigh(12)
+	expect(lag{2, false})
+	c.deliver(tracked, 10)
+	c.deliver(tracked, 11)
+	expect(lag{2, false}) // delivered is not applied
+	s.MarkOffset("deposit", 3, 12, "")
+	expect(lag{2, false})
+	c.setHigh(20) // what comes later does not move the target
+	s.MarkOffset("deposit", 3, 11, "")
+	expect(lag{8, true})
+	c.deliver(tracked, 19) // the log has a gap
+	s.MarkOffset("deposit", 3, 20, "")
+	expect(lag{0, true})
+}
+
+// An empty partition is caught up once sarama has had time for a fetch.
+func TestLagOfAnEmptyPartition(t *testing.T) {
+	f := &Inflight{}
+	inner := newFakeSession()
+	f.begin(inner)
+	_, stop := f.claim(inner, newFakeClaim("deposit", 0, sarama.OffsetOldest))
+	defer stop()
+	k := f.lookup("deposit", 0)
+	if n, caughtUp := k.lag(); n != 0 || caughtUp {
+		t.Fatalf("lag %d, %t", n, caughtUp)
+	}
+	k.mu.Lock()
+	k.started = time.Now().Add(-2 * time.Second)
+	k.mu.Unlock()
+	if n, caughtUp := k.lag(); n != 0 || !caughtUp {
+		t.Fatalf("lag %d, %t", n, caughtUp)
+	}
+}
+
+// stop ends the pump when Goka has stopped reading, and the pump ends by itself
+// when sarama closes its channel.
+func TestClaimEnds(t *testing.T) {
+	for _, how := range []string{"blocked", "idle", "closed"} {
+		t.Run(how, func(t *testing.T) {
+			f := &Inflight{}
+			inner := newFakeSession()
+			f.begin(inner)
+			c := newFakeClaim("deposit", 0, 0)
+			tracked, stop := f.claim(inner, c)
+			switch how {
+			case "blocked":
+				for o := range int64(257) { // one more than fits
+					c.in <- &sarama.ConsumerMessage{Offset: o}
+				}
+			case "closed":
+				close(c.in)
+			}
+			stop()
+			n := 0
+			for range tracked.Messages() {
+				n++
+			}
+			if how == "blocked" && n != 256 {
+				t.Fatalf("%d messages were buffered", n)
+			}
+		})
+	}
+}
+
+func TestDelay(t *testing.T) {
+	m := &sarama.ConsumerMessage{Timestamp: time.Now().Add(-time.Minute)}
+	if d := Delay(m); d < time.Minute || d > time.Hour {
+		t.Fatal(d)
+	}
+}
+
+func BenchmarkMark(b *testing.B) {
+	f := &Inflight{}
+	inner := newFakeSession()
+	s := f.begin(inner)
+	c := newFakeClaim("deposit", 0, 0)
+	tracked, stop := f.claim(inner, c)
+	defer stop()
+	for o := range int64(b.N) {
+		c.deliver(tracked, o)
+		s.MarkOffset("deposit", 0, o+1, "")
+		if o%1000 == 0 {
+			inner.marks = map[topicPartition][]int64{}
+		}
+	}
+	_ = fmt.Sprint(inner.committed("deposit", 0))
+}

@@ -1,0 +1,203 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"coinbit/internal/broker"
+	"coinbit/internal/stream"
+)
+
+func TestEnsure(t *testing.T) {
+	var book logBook
+	c, err := NewClient(Settings{Brokers: []string{startBroker(t)}}, book.logger())
+	must(t, err)
+	first, err := c.Ensure(within(t), stream.Topics(), 5, 0)
+	must(t, err)
+	if first.ID == "" || first.Partitions != 5 || len(first.TopicIDs) != len(stream.Topics()) {
+		t.Fatalf("%+v", first)
+	}
+	ids := make(map[string]bool)
+	for name, id := range first.TopicIDs {
+		if ids[id] || id == "" || strings.Trim(id, "A") == "" {
+			t.Errorf("topic %s has the id %q", name, id)
+		}
+		ids[id] = true
+	}
+	if n := book.count("topic created"); n != len(stream.Topics()) {
+		t.Errorf("%d topics said to be created", n)
+	}
+
+	// PARTITIONS is for creation: what is there stays.
+	second, err := c.Ensure(within(t), stream.Topics(), 9, 3)
+	must(t, err)
+	if !reflect.DeepEqual(first, second) {
+		t.Errorf("the second call found %+v, the first %+v", second, first)
+	}
+	if n := book.count("topic created"); n != len(stream.Topics()) {
+		t.Errorf("the second call created something")
+	}
+
+	admin, err := sarama.NewClusterAdmin(c.Brokers(), c.base("coinbit-test"))
+	must(t, err)
+	defer func() { _ = admin.Close() }()
+	for _, topic := range stream.Topics() {
+		entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic.Name})
+		must(t, err)
+		have := make(map[string]string)
+		for _, e := range entries {
+			have[e.Name] = e.Value
+		}
+		for k, v := range topic.Config {
+			if have[k] != v {
+				t.Errorf("%s: %s is %q, want %q", topic.Name, k, have[k], v)
+			}
+		}
+	}
+}
+
+// Every service calls it when it starts, all at once.
+func TestEnsureAllAtOnce(t *testing.T) {
+	addr := startBroker(t)
+	clusters := make([]Cluster, 4)
+	var wg sync.WaitGroup
+	for i := range clusters {
+		wg.Go(func() {
+			var err error
+			if clusters[i], err = newClient(t, addr).Ensure(within(t), stream.Topics(), 2, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, c := range clusters {
+		if !reflect.DeepEqual(c, clusters[0]) {
+			t.Errorf("%+v and %+v", c, clusters[0])
+		}
+	}
+}
+
+func TestEnsureMismatch(t *testing.T) {
+	c := newClient(t, startBroker(t))
+	one := []stream.Topic{{Name: "deposit", Copartitioned: true}}
+	_, err := c.Ensure(within(t), one, 4, 0)
+	must(t, err)
+	_, err = c.Ensure(within(t), stream.Topics(), 8, 0)
+	if !errors.Is(err, ErrLayout) || errors.Is(err, ErrUnreachable) {
+		t.Fatalf("got %v, want ErrLayout", err)
+	}
+	for _, want := range []string{"deposit has 4 partitions", "flag_wallet has 8", "PARTITIONS"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	// A topic that need not fit may differ.
+	cluster, err := c.Ensure(within(t), []stream.Topic{{Name: "deposit", Copartitioned: true}, {Name: "free"}}, 3, 0)
+	must(t, err)
+	if cluster.Partitions != 4 {
+		t.Errorf("%+v", cluster)
+	}
+}
+
+func TestEnsureImpossible(t *testing.T) {
+	c := newClient(t, startBroker(t))
+	_, err := c.Ensure(within(t), stream.Topics(), 2, 3) // one broker
+	if err == nil || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "REPLICATION_FACTOR=3") {
+		t.Fatalf("got %v, want an error about REPLICATION_FACTOR", err)
+	}
+}
+
+func TestEnsureUnreachable(t *testing.T) {
+	c := newClient(t, nobody(t))
+	started := time.Now()
+	if _, err := c.Ensure(within(t), stream.Topics(), 2, 0); !errors.Is(err, ErrUnreachable) {
+		t.Fatalf("got %v, want ErrUnreachable", err)
+	}
+	if d := time.Since(started); d > 8*time.Second {
+		t.Fatalf("took %s", d)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := c.Ensure(ctx, stream.Topics(), 2, 0); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want Canceled", err)
+	}
+}
+
+func TestDetail(t *testing.T) {
+	c := newClient(t, "127.0.0.1:1")
+	for _, tt := range []struct {
+		replication int16
+		brokers     int
+		want        int16
+		insync      string
+	}{
+		{0, 1, 1, ""}, {0, 2, 2, ""}, {0, 3, 3, "2"}, {0, 9, 3, "2"}, {1, 9, 1, ""}, {3, 1, 3, "2"}, {5, 9, 5, ""},
+	} {
+		topic := stream.Topic{Name: "t", Config: map[string]string{"a": "1", "b": "2"}}
+		d := c.detail(topic, 7, tt.replication, tt.brokers)
+		if d.ReplicationFactor != tt.want || d.NumPartitions != 7 {
+			t.Errorf("%+v: %+v", tt, d)
+		}
+		if *d.ConfigEntries["a"] != "1" || *d.ConfigEntries["b"] != "2" {
+			t.Errorf("%+v: configuration %v", tt, d.ConfigEntries)
+		}
+		insync := ""
+		if v := d.ConfigEntries["min.insync.replicas"]; v != nil {
+			insync = *v
+		}
+		if insync != tt.insync {
+			t.Errorf("%+v: min.insync.replicas is %q", tt, insync)
+		}
+		if len(topic.Config) != 2 {
+			t.Error("the map of topics was changed")
+		}
+	}
+}
+
+// Each change of state is said once, and known.
+func TestMonitor(t *testing.T) {
+	dir := t.TempDir()
+	b, err := broker.Start(context.Background(), dir, "127.0.0.1:0")
+	must(t, err)
+	addr := b.Addr()
+	var book logBook
+	var m Monitor
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); m.Run(ctx, newClient(t, addr), book.logger()) }()
+	defer func() { cancel(); <-done }()
+	if m.Away() {
+		t.Fatal("away before it was asked")
+	}
+	for round := 1; round <= 2; round++ {
+		b.Close()
+		eventually(t, "the outage", m.Away)
+		b, err = broker.Start(context.Background(), dir, addr)
+		must(t, err)
+		eventually(t, "the end of the outage", func() bool { return !m.Away() })
+		eventually(t, "the line about it", func() bool { return book.count("kafka is back") == round })
+		if n := book.count("kafka is away"); n != round {
+			t.Fatalf("%d lines say it is away, want %d", n, round)
+		}
+	}
+	b.Close()
+}
+
+// It ends with its context, and says nothing about the probe that was cut off.
+func TestMonitorEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var m Monitor
+	m.Run(ctx, newClient(t, nobody(t)), slog.New(slog.DiscardHandler))
+	if m.Away() {
+		t.Fatal("a probe that was cut off counts")
+	}
+}
