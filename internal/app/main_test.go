@@ -1,0 +1,356 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lovoo/goka/storage"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// One for the process, started by sarama's metrics.
+		goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
+		// Kept connections of the tests' HTTP client.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
+
+// deadline bounds every wait.
+const deadline = 60 * time.Second
+
+func eventually(t *testing.T, what string, f func() error) {
+	t.Helper()
+	for end := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// freeAddr is an address where nothing listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String()
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		says []string
+	}{
+		{"", exitUsage, []string{"-service is missing", "-service=all", "-service=api", "-service=balance", "-service=threshold",
+			"-service=flagger", "-service=kafka", "-service=flag", "-service=health", "ROLLING_PERIOD"}},
+		{"-service=nonsense", exitUsage, []string{`"nonsense"`, "-service=all"}},
+		{"-service=broker", exitUsage, []string{"-broker_name"}},
+		{"-service=broker -broker_name=api", exitUsage, []string{"balance, flagger or threshold"}},
+		{"-service=api -broker_name=balance", exitUsage, []string{"-broker_name goes with"}},
+		{"-service=flag", exitUsage, []string{"-wallet is missing"}},
+		{"-service=api -remove", exitUsage, []string{"go with -service=flag"}},
+		{"-service=api more", exitUsage, []string{`"more"`}},
+		{"-bogus", exitUsage, []string{"-bogus"}},
+		{"-h", exitOK, []string{"-service=all", "STATE_DIR"}},
+		{"-service=flag -h", exitOK, []string{"-remove"}},
+		{"-service=flag -wallet .bad", exitUsage, []string{"-wallet", "wallet_id"}},
+	} {
+		var stderr syncBuffer
+		if code := Main(context.Background(), strings.Fields(c.args), nil, io.Discard, &stderr); code != c.code {
+			t.Errorf("%q: exit %d, want %d", c.args, code, c.code)
+		}
+		for _, s := range c.says {
+			if !strings.Contains(stderr.String(), s) {
+				t.Errorf("%q does not say %q:\n%s", c.args, s, stderr.String())
+			}
+		}
+	}
+}
+
+func TestBadSettings(t *testing.T) {
+	for env, says := range map[string]string{
+		"PARTITIONS=0":                    "PARTITIONS",
+		"ROLLING_PERIOD=2":                "ROLLING_PERIOD",
+		"KAFKA_TLS_CA=/does/not/exist":    "KAFKA_TLS_CA",
+		"THRESHOLD_AMOUNT=ten":            "THRESHOLD_AMOUNT",
+		"KAFKA_SASL_MECHANISM=CARRIER":    "KAFKA_SASL_MECHANISM",
+		"STATE_DIR=/proc/none":            "STATE_DIR",
+		"KAFKA_SASL_MECHANISM=SCRAM-SHA-": "KAFKA_SASL_MECHANISM",
+	} {
+		var stderr syncBuffer
+		addr := freeAddr(t)
+		code := Main(context.Background(), []string{"-service=all"},
+			[]string{"BROKER=" + addr, "PORT=0", "DATA_DIR=" + t.TempDir(), env}, io.Discard, &stderr)
+		if last := lastLine(stderr.String()); code != exitUsage || !strings.Contains(last, says) {
+			t.Errorf("%s: exit %d, says %q", env, code, last)
+		}
+	}
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
+
+// instance is -service=all in this process, as Main runs it.
+type instance struct {
+	stop   context.CancelFunc
+	code   chan int
+	stderr *syncBuffer
+	api    string
+}
+
+func startAll(t *testing.T, env ...string) *instance {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	i := &instance{stop: cancel, code: make(chan int, 1), stderr: &syncBuffer{}, api: freeAddr(t)}
+	go func() {
+		i.code <- Main(ctx, []string{"-service=all"}, append([]string{"PORT=" + i.api, "PARTITIONS=2"}, env...), io.Discard, i.stderr)
+	}()
+	eventually(t, "ready", func() error {
+		select {
+		case code := <-i.code:
+			t.Fatalf("ended with %d:\n%s", code, i.stderr)
+		default:
+		}
+		res, err := http.Get("http://" + i.api + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = res.Body.Close() }()
+		body, _ := io.ReadAll(res.Body)
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s", body)
+		}
+		return nil
+	})
+	return i
+}
+
+func (i *instance) end(t *testing.T) {
+	t.Helper()
+	i.stop()
+	select {
+	case code := <-i.code:
+		if code != exitOK {
+			t.Errorf("exit %d:\n%s", code, i.stderr)
+		}
+	case <-time.After(deadline):
+		t.Fatal("does not end")
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	res, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, _ := io.ReadAll(res.Body)
+	return string(b)
+}
+
+// TestAll: one process is enough, another one uses its broker, and everything is
+// there after a restart.
+func TestAll(t *testing.T) {
+	addr, data, state := freeAddr(t), t.TempDir(), t.TempDir()
+	env := []string{"BROKER=" + addr, "DATA_DIR=" + data, "STATE_DIR=" + state}
+	first := startAll(t, env...)
+	res, err := http.Post("http://"+first.api+"/api/deposit", "", strings.NewReader(`{"wallet_id":"a","amount":0.3}`))
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%v %v", res, err)
+	}
+	_ = res.Body.Close()
+	check := func(i *instance) {
+		t.Helper()
+		eventually(t, "the balance", func() error {
+			if got := get(t, "http://"+i.api+"/api/check/a"); got != `{"wallet_id":"a","balance":0.3,"above_threshold":false}` {
+				return fmt.Errorf("%s", got)
+			}
+			return nil
+		})
+	}
+	check(first)
+	metrics := get(t, "http://"+first.api+"/metrics")
+	for _, name := range []string{
+		`coinbit_deposits_total{result="accepted"} 1`, "coinbit_http_request_seconds", `coinbit_messages_total{group="balance",verdict="applied"} 1`,
+		"coinbit_apply_delay_seconds", "coinbit_lag_messages", "coinbit_recovery_offset", "coinbit_recovery_target_offset",
+		"coinbit_stale_rows_total", "go_goroutines",
+	} {
+		if !strings.Contains(metrics, name) {
+			t.Errorf("/metrics lacks %s", name)
+		}
+	}
+	second := startAll(t, env...)
+	if !strings.Contains(second.stderr.String(), "a Kafka answers already, using it") {
+		t.Error("the second instance does not say whose broker it uses")
+	}
+	check(second)
+	var out syncBuffer
+	if code := Main(context.Background(), []string{"-service=flag", "-wallet", "a"}, env, &out, io.Discard); code != exitOK ||
+		!strings.HasPrefix(out.String(), "a: flagged (flag_wallet ") {
+		t.Errorf("exit %d, printed %q", code, &out)
+	}
+	if code := Main(context.Background(), []string{"-service=health"}, []string{"PORT=" + first.api}, &out, io.Discard); code != exitOK {
+		t.Errorf("health: exit %d", code)
+	}
+	second.end(t)
+	first.end(t)
+	if code := Main(context.Background(), []string{"-service=health"}, []string{"PORT=" + first.api}, &out, io.Discard); code != exitFailed {
+		t.Errorf("health of nothing: exit %d", code)
+	}
+	again := startAll(t, env...)
+	defer again.end(t)
+	eventually(t, "everything is there again", func() error {
+		if got := get(t, "http://"+again.api+"/api/check/a"); got != `{"wallet_id":"a","balance":0.3,"above_threshold":true}` {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+}
+
+// TestPortTaken: what is no Kafka on BROKER's port is an error, not a guess.
+func TestPortTaken(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	var stderr syncBuffer
+	code := Main(context.Background(), []string{"-service=all"},
+		[]string{"BROKER=" + ln.Addr().String(), "PORT=0", "DATA_DIR=" + t.TempDir(), "STATE_DIR=" + t.TempDir()}, io.Discard, &stderr)
+	if code != exitFailed || !strings.Contains(stderr.String(), "BROKER") {
+		t.Errorf("exit %d: %s", code, &stderr)
+	}
+}
+
+// TestWithoutKafka: a service waits for Kafka, says so once, and ends in time.
+func TestWithoutKafka(t *testing.T) {
+	for _, name := range []string{"api", "balance"} {
+		ctx, cancel := context.WithCancel(context.Background())
+		var stderr syncBuffer
+		code := make(chan int, 1)
+		env := []string{"BROKER=" + freeAddr(t), "PORT=0", "STATE_DIR=" + t.TempDir()}
+		go func() { code <- Main(ctx, []string{"-service=" + name}, env, io.Discard, &stderr) }()
+		eventually(t, "the line", func() error {
+			if !strings.Contains(stderr.String(), "kafka is away, waiting for it") {
+				return fmt.Errorf("%s", &stderr)
+			}
+			return nil
+		})
+		began := time.Now()
+		cancel()
+		select {
+		case c := <-code:
+			if c != exitFailed || time.Since(began) > 10*time.Second {
+				t.Errorf("%s: exit %d after %s", name, c, time.Since(began))
+			}
+		case <-time.After(deadline):
+			t.Fatalf("%s does not end", name)
+		}
+	}
+}
+
+func TestRunBounded(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	stuck := make(chan struct{})
+	defer close(stuck)
+	began := time.Now()
+	if err := runBounded(ctx, func() error { <-stuck; return nil }); err == nil || time.Since(began) > 10*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+}
+
+// rowsInMemory is as much of a storage as updater needs.
+type rowsInMemory struct {
+	storage.Storage
+	m map[string][]byte
+}
+
+func (r rowsInMemory) Get(k string) ([]byte, error)   { return r.m[k], nil }
+func (r rowsInMemory) Set(k string, v []byte) error   { r.m[k] = v; return nil }
+func (r rowsInMemory) Has(k string) (bool, error)     { return r.m[k] != nil, nil }
+func (r rowsInMemory) GetOffset(int64) (int64, error) { return 0, nil }
+
+func TestUpdaterKeepsRowsFromMovingBack(t *testing.T) {
+	row := func(next int64) []byte {
+		b, err := new(stream.BalanceEncoder).Encode(stream.StoreBalance(wallet.Account{NextOffset: next}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	stale := prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})
+	applied := 0
+	update := updater(stream.AccountVersion, stale, func(string) { applied++ })
+	s := rowsInMemory{m: make(map[string][]byte)}
+	for i, c := range []struct {
+		value, want []byte
+	}{
+		{row(5), row(5)}, {row(7), row(7)}, {row(6), row(7)}, {nil, row(7)}, {[]byte("garbage"), row(7)}, {row(7), row(7)}, {row(8), row(8)},
+	} {
+		if err := update(nil, s, "k", c.value); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(s.m["k"], c.want) {
+			t.Errorf("step %d: %x", i, s.m["k"])
+		}
+	}
+	if applied != 4 {
+		t.Errorf("%d rows applied", applied)
+	}
+}
+
+func TestAppendRefuses(t *testing.T) {
+	d := &deposits{Runtime: &Runtime{log: slog.New(slog.DiscardHandler)}}
+	if err := d.ready(); err == nil {
+		t.Error("ready without an emitter")
+	}
+	if _, err := d.Append(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "kafka is away") {
+		t.Errorf("%v", err)
+	}
+	if _, err := d.partition("w"); err == nil {
+		t.Error("a partition without a cluster")
+	}
+}
