@@ -50,10 +50,10 @@ func TestEnsure(t *testing.T) {
 	must(t, err)
 	defer func() { _ = admin.Close() }()
 	for _, topic := range stream.Topics() {
-		entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic.Name})
+		results, err := admin.DescribeConfigs([]*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic.Name}}, sarama.DescribeConfigsOptions{})
 		must(t, err)
 		have := make(map[string]string)
-		for _, e := range entries {
+		for _, e := range results[0].Configs {
 			have[e.Name] = e.Value
 		}
 		for k, v := range topic.Config {

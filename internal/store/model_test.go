@@ -101,7 +101,7 @@ func (m *lead) step() {
 		rows, o := inDir(m.t, m.path, Lead)
 		// An offset without a new row is not worth a write: after a recovery the
 		// last record may be read again.
-		if want := int64(len(m.log) - 1); o != want && !(o == want-1 && m.read == want) {
+		if want := int64(len(m.log) - 1); o != want && (o != want-1 || m.read != want) {
 			m.t.Fatalf("offset after Close is %d, want %d", o, want)
 		}
 		same(m.t, "after Close", rows, fold(m.log, int64(len(m.log)-1)))

@@ -61,7 +61,11 @@ func TestHashKey(t *testing.T) {
 }
 
 func TestVerdictWords(t *testing.T) {
-	if got := fmt.Sprint(wallet.Verdicts()); got != "[applied redelivered repeated key_replayed key_conflict overflow]" {
+	var words []string
+	for _, v := range wallet.Verdicts() {
+		words = append(words, v.String())
+	}
+	if got := strings.Join(words, " "); got != "applied redelivered repeated key_replayed key_conflict overflow" {
 		t.Error(got)
 	}
 }
