@@ -81,7 +81,7 @@ func TestCommandLine(t *testing.T) {
 		says []string
 	}{
 		{"", exitUsage, []string{"-service is missing", "-service=all", "-service=api", "-service=balance", "-service=threshold",
-			"-service=flagger", "-service=kafka", "-service=flag", "-service=health", "ROLLING_PERIOD"}},
+			"-service=flagger", "-service=broker", "-service=kafka", "-service=flag", "-service=health", "ROLLING_PERIOD"}},
 		{"-service=nonsense", exitUsage, []string{`"nonsense"`, "-service=all"}},
 		{"-service=broker", exitUsage, []string{"-broker_name"}},
 		{"-service=broker -broker_name=api", exitUsage, []string{"balance, flagger or threshold"}},

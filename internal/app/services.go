@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -29,9 +30,11 @@ func services() []service {
 	}
 	for _, g := range stream.Groups() {
 		rows = append(rows, service{string(g), groupSummary[g],
-			fmt.Sprintf("coinbit -service=%s    (or -service=broker -broker_name=%s)", g, g), runGroup(g)})
+			fmt.Sprintf("ADMIN_PORT=9100 coinbit -service=%s", g), runGroup(g)})
 	}
 	return append(rows,
+		service{"broker", "the processor group that -broker_name names: balance, flagger or threshold",
+			"coinbit -service=broker -broker_name=balance", runNothing},
 		service{"kafka", "the embedded development broker on BROKER's first address, log in DATA_DIR",
 			"coinbit -service=kafka", runKafka},
 		service{"flag", "operator: raise a wallet's flag by hand, or clear it with -remove",
@@ -39,6 +42,11 @@ func services() []service {
 		service{"health", "ask a running service's /readyz, exit 0 when it is ready",
 			"ADMIN_PORT=9100 coinbit -service=health", runHealth},
 	)
+}
+
+// runNothing stands for a row that the command line resolves to another.
+func runNothing(context.Context, *Runtime, Command) error {
+	return usageError{errors.New("-broker_name: takes balance, flagger or threshold")}
 }
 
 var groupSummary = map[stream.Group]string{
