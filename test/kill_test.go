@@ -66,6 +66,47 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// TestTwoInstances lets a second instance of each group come and go, on the same
+// state directory, in order and by kill -9: partitions wander under load.
+func TestTwoInstances(t *testing.T) {
+	const period = 3 * time.Second
+	f := newFleet(t, bootstrap, "ROLLING_PERIOD="+period.String())
+	f.start(services...)
+	f.awaitReady(60*time.Second, services...)
+	log := newLog(t, bootstrap)
+	rnd, seed := seeded(t)
+	from := log.ends("deposit")
+	l := startLoad(t, newClient(t, f.addr["api"]), "two", 50, seed, 20*time.Millisecond)
+	for round := range 3 {
+		for _, s := range []string{"balance", "threshold", "flagger"} {
+			second := s + "-2"
+			f.addr[second] = freeAddr(t)
+			f.launchAs(second, s, "ADMIN_PORT="+f.addr[second])
+			f.awaitReady(60*time.Second, second)
+		}
+		pause(between(rnd, 500*time.Millisecond, 2*time.Second))
+		for _, s := range []string{"balance", "threshold", "flagger"} {
+			if round == 1 { // the first instance goes the hard way, the second takes over
+				f.kill9(s)
+				f.start(s)
+				continue
+			}
+			if took, code := f.term(s+"-2", 15*time.Second); code != 0 {
+				t.Errorf("%s: exit %d after %v", s, code, took)
+			}
+		}
+		pause(between(rnd, 0, 500*time.Millisecond))
+		for _, s := range []string{"balance", "threshold", "flagger"} {
+			if round == 1 {
+				f.kill9(s + "-2")
+			}
+		}
+	}
+	f.awaitReady(60*time.Second, services...)
+	l.finish(t)
+	l.settle(t, log, from, period)
+}
+
 // TestFiftyRestarts kills and starts the balance service fifty times on one
 // state directory. Nobody may have to tidy up after it.
 func TestFiftyRestarts(t *testing.T) {

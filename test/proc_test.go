@@ -100,7 +100,13 @@ func (f *fleet) start(names ...string) {
 
 func (f *fleet) launch(name string, env ...string) {
 	f.t.Helper()
-	cmd := exec.Command(binary, "-service="+name)
+	f.launchAs(name, name, env...)
+}
+
+// launchAs is launch for one of several instances of a service.
+func (f *fleet) launchAs(name, service string, env ...string) {
+	f.t.Helper()
+	cmd := exec.Command(binary, "-service="+service)
 	cmd.Dir = f.dir // no config.env there
 	cmd.Env = append(slices.Clone(f.env), env...)
 	if f.logs[name] == nil {
