@@ -23,6 +23,7 @@ func stored(ctx goka.Context, p *goka.Promise) bool {
 		}
 		return true
 	case <-ctx.Context().Done():
+		ctx.DeferCommit()(stream.ErrSessionOver) // else it is marked once the letter is stored, without its row
 		return false
 	}
 }

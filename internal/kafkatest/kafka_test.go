@@ -59,8 +59,24 @@ func produce(t *testing.T, c *kafkatest.Cluster, topic, value string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = p.Close() }()
-	if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(value)}); err != nil {
-		t.Fatal(err)
+	eventually(t, func() error {
+		_, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(value)})
+		return err
+	})
+}
+
+// eventually repeats try until it answers nil. After a kill, the cluster names
+// the dead leader until another is elected.
+func eventually(t *testing.T, try func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -71,18 +87,19 @@ func wantFirst(t *testing.T, c *kafkatest.Cluster, topic, value string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = consumer.Close() }()
-	pc, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var pc sarama.PartitionConsumer
+	eventually(t, func() error {
+		pc, err = consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
+		return err
+	})
 	defer func() { _ = pc.Close() }()
 	select {
 	case m := <-pc.Messages():
 		if string(m.Value) != value {
 			t.Errorf("first message is %q, want %q", m.Value, value)
 		}
-	case <-time.After(20 * time.Second):
-		t.Errorf("no message on %s in 20 s", topic)
+	case <-time.After(60 * time.Second):
+		t.Errorf("no message on %s in 60 s", topic)
 	}
 }
 

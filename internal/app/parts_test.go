@@ -1,0 +1,394 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"hash"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"github.com/gorilla/mux"
+	"github.com/lovoo/goka"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"coinbit/internal/api"
+	"coinbit/internal/pb"
+	"coinbit/internal/store"
+	"coinbit/internal/stream"
+)
+
+func TestParse(t *testing.T) {
+	for args, want := range map[string]Command{
+		"-service=all":                             {Service: "all"},
+		"-service=api":                             {Service: "api"},
+		"--service api":                            {Service: "api"},
+		"-service=kafka":                           {Service: "kafka"},
+		"-service=health":                          {Service: "health"},
+		"-service=balance":                         {Service: "balance"},
+		"-service=broker -broker_name=balance":     {Service: "balance"},
+		"-broker_name=flagger -service=broker":     {Service: "flagger"},
+		"-service broker -broker_name threshold":   {Service: "threshold"},
+		"-service=flag -wallet 69da5a28":           {Service: "flag", Wallet: "69da5a28"},
+		"-service=flag -remove -wallet=69da5a28":   {Service: "flag", Wallet: "69da5a28", Remove: true},
+		"-service=flag -wallet=w -remove=false":    {Service: "flag", Wallet: "w"},
+		"-service=broker -broker_name=threshold -": {},
+	} {
+		got, err := parse(strings.Fields(args), io.Discard)
+		if want.Service == "" {
+			if err == nil {
+				t.Errorf("%q is taken", args)
+			}
+			continue
+		}
+		if err != nil || got != want {
+			t.Errorf("%q: %+v, %v, want %+v", args, got, err, want)
+		}
+	}
+	for _, args := range []string{
+		"", "-service=", "-service=ALL", "-service=broker", "-service=broker -broker_name=all", "-service=broker -broker_name=broker",
+		"-service=all -broker_name=balance", "-broker_name=balance", "-service=balance -broker_name=balance",
+		"-service=flag", "-service=flag -remove", "-service=balance -wallet=w", "-service=all -remove", "-service=all x", "-servic=all",
+		"-remove=perhaps", "-service",
+	} {
+		var stderr strings.Builder
+		if got, err := parse(strings.Fields(args), &stderr); err == nil {
+			t.Errorf("%q is taken as %+v", args, got)
+		}
+		for _, s := range services() { // whatever is wrong, usage says all that is right
+			if !strings.Contains(stderr.String(), "-service="+s.name) {
+				t.Errorf("%q: usage lacks %s", args, s.name)
+			}
+		}
+	}
+}
+
+// Every row of the table is complete, and a row's example is one that is taken.
+func TestServices(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, s := range services() {
+		if s.name == "" || s.summary == "" || s.run == nil || seen[s.name] {
+			t.Errorf("row %+v", s)
+		}
+		seen[s.name] = true
+		_, args, _ := strings.Cut(s.example, "coinbit ")
+		if _, err := parse(strings.Fields(args), io.Discard); err != nil {
+			t.Errorf("%s: the example %q: %v", s.name, s.example, err)
+		}
+	}
+	for _, g := range stream.Groups() {
+		if !seen[string(g)] || groupSummary[g] == "" || groups[g].graph == nil || groups[g].codec == nil || groups[g].version == nil {
+			t.Errorf("group %s is incomplete", g)
+		}
+	}
+	rt, _ := runtimeOf(t, Options{})
+	for _, name := range []string{"", "nonsense", "broker"} {
+		if err := rt.Run(context.Background(), Command{Service: name}); !errors.As(err, &usageError{}) {
+			t.Errorf("service %q: %v", name, err)
+		}
+	}
+	if err := (processors{rt}).Execute(context.Background(), "nonsense"); !errors.As(err, &usageError{}) {
+		t.Errorf("group: %v", err)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	rt, _ := runtimeOf(t, Options{})
+	r := mux.NewRouter()
+	rt.adminRoutes(r)
+	server := httptest.NewServer(r)
+	defer server.Close()
+	var behind atomic.Bool
+	behind.Store(true)
+	rt.health.add("first", func() error { return nil })
+	rt.health.add("second", func() error {
+		if behind.Load() {
+			return errors.New("3 behind")
+		}
+		return nil
+	})
+	expect := func(path string, status int, body string) {
+		t.Helper()
+		if s, b := fetch(t, server.URL+path); s != status || b != body {
+			t.Errorf("%s: %d %q, want %d %q", path, s, b, status, body)
+		}
+	}
+	expect("/healthz", http.StatusOK, "ok\n")
+	expect("/readyz", http.StatusServiceUnavailable, "first: ready\nsecond: 3 behind\n")
+	behind.Store(false)
+	expect("/readyz", http.StatusOK, "first: ready\nsecond: ready\n")
+	if res, err := http.Post(server.URL+"/readyz", "", nil); err != nil || res.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %v %v", res, err)
+	} else {
+		_ = res.Body.Close()
+	}
+
+	var out syncBuffer
+	asks, _ := runtimeOf(t, Options{Stdout: &out}, "ADMIN_PORT="+server.Listener.Addr().String())
+	must(t, runHealth(context.Background(), asks, Command{}))
+	if out.String() != "first: ready\nsecond: ready\n" {
+		t.Errorf("-service=health prints %q", &out)
+	}
+	behind.Store(true)
+	if err := runHealth(context.Background(), asks, Command{}); err == nil {
+		t.Error("-service=health takes 503 for ready")
+	}
+}
+
+// A port that is taken is said with the setting that named it.
+func TestServeOnATakenPort(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	addr := server.Listener.Addr().String()
+	rt, _ := runtimeOf(t, Options{}, "ADMIN_PORT="+addr)
+	if err := rt.admin(context.Background()); err == nil || !strings.Contains(err.Error(), "ADMIN_PORT") || !strings.Contains(err.Error(), addr) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// heldProducer answers when the test says so.
+type heldProducer struct {
+	answers chan goka.PromiseFinisher
+}
+
+func (p *heldProducer) Emit(topic, key string, value []byte) *goka.Promise {
+	return p.EmitWithHeaders(topic, key, value, nil)
+}
+func (p *heldProducer) EmitWithHeaders(string, string, []byte, goka.Headers) *goka.Promise {
+	promise, finish := goka.NewPromiseWithFinisher()
+	p.answers <- finish
+	return promise
+}
+func (p *heldProducer) Close() error { return nil }
+
+func TestAppend(t *testing.T) {
+	held := &heldProducer{answers: make(chan goka.PromiseFinisher, 1)}
+	emitter, err := goka.NewEmitter(nil, stream.DepositStream, new(stream.DepositEncoder),
+		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return held, nil }))
+	must(t, err)
+	defer func() { must(t, emitter.Finish()) }()
+	d := &deposits{Runtime: &Runtime{log: slog.New(slog.DiscardHandler)}}
+	d.emitter.Store(emitter)
+	must(t, d.ready())
+	deposit := &pb.Deposit{WalletId: "w", Units: 1}
+	type answer struct {
+		at  api.Position
+		err error
+	}
+	send := func(ctx context.Context) <-chan answer {
+		c := make(chan answer, 1)
+		go func() { at, err := d.Append(ctx, deposit); c <- answer{at, err} }()
+		return c
+	}
+
+	got := send(context.Background())
+	finish := <-held.answers
+	if n := d.inFlight.Load(); n != 1 {
+		t.Errorf("%d in flight, want 1", n)
+	}
+	finish(&sarama.ProducerMessage{Partition: 3, Offset: 14}, nil)
+	if a := <-got; a.err != nil || a.at != (api.Position{Partition: 3, Offset: 14}) {
+		t.Errorf("stored: %+v", a)
+	}
+
+	// After the hand-over, no error says that it does not count.
+	got = send(context.Background())
+	(<-held.answers)(nil, sarama.ErrNotEnoughReplicas)
+	if a := <-got; !errors.Is(a.err, api.ErrUnknown) || errors.Is(a.err, api.ErrRefused) {
+		t.Errorf("failed: %+v", a)
+	}
+	if n := d.inFlight.Load(); n != 0 {
+		t.Errorf("%d in flight after all answers", n)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	got = send(ctx)
+	finish = <-held.answers
+	cancel()
+	if a := <-got; !errors.Is(a.err, api.ErrUnknown) {
+		t.Errorf("given up: %+v", a)
+	}
+	if n := d.inFlight.Load(); n != 1 {
+		t.Errorf("%d in flight, want 1: the producer still has it", n)
+	}
+	finish(&sarama.ProducerMessage{}, nil)
+	if n := d.inFlight.Load(); n != 0 {
+		t.Errorf("%d in flight after the late answer", n)
+	}
+
+	// Before it, every error does.
+	refused := func(what string, deposit *pb.Deposit) {
+		t.Helper()
+		before := d.inFlight.Load()
+		if _, err := d.Append(context.Background(), deposit); !errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrUnknown) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := d.inFlight.Load(); n != before {
+			t.Errorf("%s: %d in flight, before %d", what, n, before)
+		}
+	}
+	refused("not encodable", &pb.Deposit{WalletId: "\xff"})
+	d.inFlight.Store(maxInFlight)
+	refused("too many in flight", deposit)
+	d.inFlight.Store(maxInFlight - 1)
+	got = send(context.Background())
+	(<-held.answers)(&sarama.ProducerMessage{}, nil)
+	if a := <-got; a.err != nil {
+		t.Errorf("the last place: %v", a.err)
+	}
+	d.inFlight.Store(0)
+	d.emitter.Store(nil)
+	refused("without an emitter", deposit)
+	if len(held.answers) != 0 {
+		t.Error("a refused deposit was sent")
+	}
+}
+
+// counters is what a registry shows.
+func counters(t *testing.T, r *prometheus.Registry) string {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return rec.Body.String()
+}
+
+func TestUpdaterCountsWhatItSkips(t *testing.T) {
+	r := prometheus.NewRegistry()
+	stale := prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})
+	r.MustRegister(stale)
+	version := func(row []byte) int64 { return int64(row[0]) }
+	var applied []string
+	update := updater(version, stale, func(key string) { applied = append(applied, key) })
+	s := rowsInMemory{m: make(map[string][]byte)}
+	for i, c := range []struct {
+		key     string
+		value   []byte
+		applied bool
+	}{
+		{"a", []byte{5}, true}, {"a", []byte{5}, true}, {"a", []byte{4}, false}, {"b", []byte{4}, true},
+		{"a", nil, false}, {"c", nil, false}, {"a", []byte{6}, true},
+	} {
+		applied = nil
+		must(t, update(nil, s, c.key, c.value))
+		if (len(applied) == 1) != c.applied || c.applied && applied[0] != c.key {
+			t.Errorf("step %d: told of %v", i, applied)
+		}
+	}
+	if s := counters(t, r); !strings.Contains(s, "stale 3") {
+		t.Errorf("counted:\n%s", s)
+	}
+	if err := update(nil, failingRows{}, "a", []byte{9}); !errors.Is(err, errAttempt) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type failingRows struct{ rowsInMemory }
+
+func (failingRows) Get(string) ([]byte, error) { return nil, errAttempt }
+
+func TestOpenStores(t *testing.T) {
+	o := &openStores{table: "balance-table"}
+	row := func(topic string, partition int32) *sarama.ProducerMessage {
+		return &sarama.ProducerMessage{Topic: topic, Partition: partition,
+			Key: sarama.StringEncoder("w"), Value: sarama.ByteEncoder("v"), Offset: 3}
+	}
+	must(t, o.acked(row("flag_wallet", 0))) // none of the table's
+	must(t, o.acked(&sarama.ProducerMessage{Topic: "deposit_dead_letter"}))
+	if err := o.acked(row("balance-table", 0)); err == nil {
+		t.Error("a row on a partition that nobody opened")
+	}
+	dir, err := store.Claim(t.TempDir(), "cluster", "balance")
+	must(t, err)
+	defer func() { _ = dir.Close() }()
+	build, err := dir.Builder("balance-table", "id", store.Lead, o.opened)
+	must(t, err)
+	s, err := build("balance-table", 0)
+	must(t, err)
+	must(t, s.Open())
+	defer func() { _ = s.Close() }() // it tells of the gap once more
+	must(t, s.MarkRecovered())
+	must(t, s.Set("w", []byte("v")))
+	must(t, o.acked(row("balance-table", 0)))
+	if at, err := s.GetOffset(-1); at != 3 || err != nil {
+		t.Errorf("the store is at %d, %v", at, err)
+	}
+	gap := row("balance-table", 0)
+	gap.Offset = 5
+	if err := o.acked(gap); !errors.Is(err, store.ErrGap) {
+		t.Errorf("got %v, want ErrGap", err)
+	}
+}
+
+func TestWatchers(t *testing.T) {
+	var w watchers
+	w.notify("a") // nobody waits
+	a, stopA := w.watch("a")
+	again, stopAgain := w.watch("a")
+	b, stopB := w.watch("b")
+	for range 3 { // tokens do not pile up, and nobody is waited for
+		w.notify("a")
+	}
+	if len(a) != 1 || len(again) != 1 || len(b) != 0 {
+		t.Fatalf("tokens %d %d %d", len(a), len(again), len(b))
+	}
+	stopA()
+	<-again
+	w.notify("a")
+	w.notify("b")
+	if len(again) != 1 || len(b) != 1 {
+		t.Fatalf("tokens %d %d", len(again), len(b))
+	}
+	stopAgain()
+	stopB()
+	if w.n.Load() != 0 || len(w.m) != 0 {
+		t.Fatalf("%d waiters, map %v, after all have gone", w.n.Load(), w.m)
+	}
+}
+
+func TestNewIDs(t *testing.T) {
+	seen := make(map[uint64]bool)
+	for range 3 {
+		next := newIDs()
+		for range 1000 {
+			id := next()
+			if id == 0 || seen[id] {
+				t.Fatalf("id %d", id)
+			}
+			seen[id] = true
+		}
+	}
+}
+
+func TestViewBeforeItHasCaughtUp(t *testing.T) {
+	rt, _ := runtimeOf(t, Options{})
+	tables := newTables(rt)
+	if err := tables.Ready(); !errors.Is(err, errCatchingUp) || !strings.Contains(err.Error(), "balance-table") {
+		t.Errorf("Ready: %v", err)
+	}
+	_, balance := tables.Balance("w")
+	_, counter := tables.Counter("w")
+	_, flag := tables.Flag("w")
+	for _, err := range []error{balance, counter, flag} {
+		if !errors.Is(err, errCatchingUp) { // never a wallet of 0
+			t.Errorf("got %v", err)
+		}
+	}
+	if rt.health.report(io.Discard) {
+		t.Error("ready")
+	}
+}
+
+// New names the setting at fault.
+func TestNewChecksTheFiles(t *testing.T) {
+	rt, _ := runtimeOf(t, Options{})
+	cfg := rt.cfg
+	cfg.KafkaTLSCA = "/does/not/exist"
+	if _, err := New(cfg, Options{}); err == nil || !strings.Contains(err.Error(), "KAFKA_TLS_CA") {
+		t.Errorf("got %v", err)
+	}
+}
