@@ -40,7 +40,7 @@ func (h *health) report(w io.Writer) bool {
 	h.mu.Lock()
 	checks := slices.Clone(h.checks)
 	h.mu.Unlock()
-	ok := true
+	ok := len(checks) > 0 // else nothing has begun yet
 	for _, c := range checks {
 		state := "ready"
 		if err := c.ready(); err != nil {

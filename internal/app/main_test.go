@@ -14,11 +14,7 @@ import (
 	"time"
 
 	"github.com/lovoo/goka/storage"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
-
-	"coinbit/internal/stream"
-	"coinbit/internal/wallet"
 )
 
 func TestMain(m *testing.M) {
@@ -312,35 +308,6 @@ func (r rowsInMemory) Get(k string) ([]byte, error)   { return r.m[k], nil }
 func (r rowsInMemory) Set(k string, v []byte) error   { r.m[k] = v; return nil }
 func (r rowsInMemory) Has(k string) (bool, error)     { return r.m[k] != nil, nil }
 func (r rowsInMemory) GetOffset(int64) (int64, error) { return 0, nil }
-
-func TestUpdaterKeepsRowsFromMovingBack(t *testing.T) {
-	row := func(next int64) []byte {
-		b, err := new(stream.BalanceEncoder).Encode(stream.StoreBalance(wallet.Account{NextOffset: next}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	stale := prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})
-	applied := 0
-	update := updater(stream.AccountVersion, stale, func(string) { applied++ })
-	s := rowsInMemory{m: make(map[string][]byte)}
-	for i, c := range []struct {
-		value, want []byte
-	}{
-		{row(5), row(5)}, {row(7), row(7)}, {row(6), row(7)}, {nil, row(7)}, {[]byte("garbage"), row(7)}, {row(7), row(7)}, {row(8), row(8)},
-	} {
-		if err := update(nil, s, "k", c.value); err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(s.m["k"], c.want) {
-			t.Errorf("step %d: %x", i, s.m["k"])
-		}
-	}
-	if applied != 4 {
-		t.Errorf("%d rows applied", applied)
-	}
-}
 
 func TestAppendRefuses(t *testing.T) {
 	d := &deposits{Runtime: &Runtime{log: slog.New(slog.DiscardHandler)}}

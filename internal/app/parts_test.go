@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"hash"
@@ -20,7 +21,6 @@ import (
 
 	"coinbit/internal/api"
 	"coinbit/internal/pb"
-	"coinbit/internal/store"
 	"coinbit/internal/stream"
 )
 
@@ -262,27 +262,32 @@ func TestUpdaterCountsWhatItSkips(t *testing.T) {
 	stale := prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})
 	r.MustRegister(stale)
 	version := func(row []byte) int64 { return int64(row[0]) }
-	var applied []string
-	update := updater(version, stale, func(key string) { applied = append(applied, key) })
+	keep := newUpdater(version, stale)
 	s := rowsInMemory{m: make(map[string][]byte)}
 	for i, c := range []struct {
-		key     string
-		value   []byte
-		applied bool
+		key   string
+		value []byte
+		want  update
+		held  []byte
 	}{
-		{"a", []byte{5}, true}, {"a", []byte{5}, true}, {"a", []byte{4}, false}, {"b", []byte{4}, true},
-		{"a", nil, false}, {"c", nil, false}, {"a", []byte{6}, true},
+		{"a", []byte{5}, taken, []byte{5}},
+		{"a", []byte{5}, taken, []byte{5}},
+		{"a", []byte{4}, outdated, []byte{5}},
+		{"b", []byte{4}, taken, []byte{4}},
+		{"a", nil, outdated, []byte{5}},
+		{"c", nil, skipped, nil},
+		{"a", []byte{6}, taken, []byte{6}},
 	} {
-		applied = nil
-		must(t, update(nil, s, c.key, c.value))
-		if (len(applied) == 1) != c.applied || c.applied && applied[0] != c.key {
-			t.Errorf("step %d: told of %v", i, applied)
+		got, err := keep(s, c.key, c.value)
+		must(t, err)
+		if got != c.want || !bytes.Equal(s.m[c.key], c.held) {
+			t.Errorf("step %d: %d, holds %v", i, got, s.m[c.key])
 		}
 	}
 	if s := counters(t, r); !strings.Contains(s, "stale 3") {
 		t.Errorf("counted:\n%s", s)
 	}
-	if err := update(nil, failingRows{}, "a", []byte{9}); !errors.Is(err, errAttempt) {
+	if _, err := keep(failingRows{}, "a", []byte{9}); !errors.Is(err, errAttempt) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -290,39 +295,6 @@ func TestUpdaterCountsWhatItSkips(t *testing.T) {
 type failingRows struct{ rowsInMemory }
 
 func (failingRows) Get(string) ([]byte, error) { return nil, errAttempt }
-
-func TestOpenStores(t *testing.T) {
-	o := &openStores{table: "balance-table"}
-	row := func(topic string, partition int32) *sarama.ProducerMessage {
-		return &sarama.ProducerMessage{Topic: topic, Partition: partition,
-			Key: sarama.StringEncoder("w"), Value: sarama.ByteEncoder("v"), Offset: 3}
-	}
-	must(t, o.acked(row("flag_wallet", 0))) // none of the table's
-	must(t, o.acked(&sarama.ProducerMessage{Topic: "deposit_dead_letter"}))
-	if err := o.acked(row("balance-table", 0)); err == nil {
-		t.Error("a row on a partition that nobody opened")
-	}
-	dir, err := store.Claim(t.TempDir(), "cluster", "balance")
-	must(t, err)
-	defer func() { _ = dir.Close() }()
-	build, err := dir.Builder("balance-table", "id", store.Lead, o.opened)
-	must(t, err)
-	s, err := build("balance-table", 0)
-	must(t, err)
-	must(t, s.Open())
-	defer func() { _ = s.Close() }() // it tells of the gap once more
-	must(t, s.MarkRecovered())
-	must(t, s.Set("w", []byte("v")))
-	must(t, o.acked(row("balance-table", 0)))
-	if at, err := s.GetOffset(-1); at != 3 || err != nil {
-		t.Errorf("the store is at %d, %v", at, err)
-	}
-	gap := row("balance-table", 0)
-	gap.Offset = 5
-	if err := o.acked(gap); !errors.Is(err, store.ErrGap) {
-		t.Errorf("got %v, want ErrGap", err)
-	}
-}
 
 func TestWatchers(t *testing.T) {
 	var w watchers

@@ -67,9 +67,20 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	}
 	defer func() { _ = dir.Close() }()
 
+	owned := &owned{
+		group: r.name, inputID: cluster.TopicIDs[string(r.input)],
+		keep:  newUpdater(r.version, r.metrics.staleRows.WithLabelValues(string(r.name.Table()))),
+		parts: make(map[int32]*ownedPartition),
+	}
+	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
+		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = owned.rows.Close() }()
 	table := string(r.name.Table())
-	stores := &openStores{table: table}
-	storage, err := dir.Builder(table, cluster.TopicIDs[table], store.Lead, stores.opened)
+	storage, err := dir.Builder(table, cluster.TopicIDs[table], store.Lead, owned.opened)
 	if err != nil {
 		return err
 	}
@@ -78,21 +89,17 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	}}
 	var producer *kafka.Producer
 	env := r.env(cluster, inflight, &producer)
-	stale := r.metrics.staleRows.WithLabelValues(table)
 	processor, err := goka.NewProcessor(r.client.Brokers(), r.graph(env),
 		goka.WithLogger(gokaLogger{r.log}),
 		goka.WithHasher(stream.NewHasher),
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithPartitionChannelSize(256),
 		goka.WithStorageBuilder(storage),
-		goka.WithUpdateCallback(updater(r.version, stale, func(string) {})),
-		goka.WithConsumerGroupBuilder(r.client.GroupBuilder(inflight)),
+		goka.WithUpdateCallback(owned.recover),
+		goka.WithConsumerGroupBuilder(r.client.GroupBuilder(inflight, owned)),
 		goka.WithConsumerSaramaBuilder(r.client.Reader),
 		goka.WithTopicManagerBuilder(r.client.TopicManager),
-		goka.WithProducerBuilder(r.client.ProducerBuilder(
-			kafka.ProducerOptions{OnAck: stores.acked},
-			func(p *kafka.Producer) { producer = p },
-		)),
+		goka.WithProducerBuilder(r.client.ProcessorProducerBuilder(owned.rows, func(p *kafka.Producer) { producer = p })),
 	)
 	if err != nil {
 		return fmt.Errorf("build processor: %w", err)
@@ -100,7 +107,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	r.set(processor, inflight)
 	defer r.set(nil, nil)
 	r.log.Info("processor starting", "cluster", cluster.ID, "partitions", cluster.Partitions, "state", dir.Path())
-	return processor.Run(ctx)
+	return owned.verdict(processor.Run(ctx))
 }
 
 // env is what the callbacks are given. producer is set when Goka builds it,
@@ -167,33 +174,6 @@ func (r *groupRun) ready() error {
 		}
 	})
 	return behind
-}
-
-// openStores finds the store of an acknowledged row.
-type openStores struct {
-	table string
-	m     sync.Map // partition → *store.Store
-}
-
-func (o *openStores) opened(partition int32, s *store.Store) { o.m.Store(partition, s) }
-
-func (o *openStores) acked(m *sarama.ProducerMessage) error {
-	if m.Topic != o.table {
-		return nil
-	}
-	s, ok := o.m.Load(m.Partition)
-	if !ok {
-		return fmt.Errorf("row stored on partition %d, which is not open", m.Partition)
-	}
-	key, err := m.Key.Encode()
-	if err != nil {
-		return err
-	}
-	value, err := m.Value.Encode()
-	if err != nil {
-		return err
-	}
-	return s.(*store.Store).Acked(string(key), value, m.Offset) //nolint:forcetypeassert // only opened stores
 }
 
 // gokaLogger sends Goka's own lines to debug: the supervisor says what matters.

@@ -16,6 +16,7 @@ import (
 // group is what the composition root knows of a processor group beyond its name.
 type group struct {
 	graph func(stream.Env) *goka.GroupGraph
+	input goka.Stream
 	// deadLetter is where its messages are set aside; empty: another group's task.
 	deadLetter goka.Stream
 	// codec of its table, and the version of a row: rows only move forward.
@@ -24,31 +25,40 @@ type group struct {
 }
 
 var groups = map[stream.Group]group{
-	stream.BalanceGroup: {graph: balance.Graph, deadLetter: stream.DepositDeadLetter,
+	stream.BalanceGroup: {graph: balance.Graph, input: stream.DepositStream, deadLetter: stream.DepositDeadLetter,
 		codec: new(stream.BalanceEncoder), version: stream.AccountVersion},
-	stream.ThresholdGroup: {graph: threshold.Graph,
+	stream.ThresholdGroup: {graph: threshold.Graph, input: stream.DepositStream,
 		codec: new(stream.CounterEncoder), version: stream.AccountVersion},
-	stream.FlaggerGroup: {graph: flagger.Graph, deadLetter: stream.FlagWalletDeadLetter,
+	stream.FlaggerGroup: {graph: flagger.Graph, input: stream.FlagWalletStream, deadLetter: stream.FlagWalletDeadLetter,
 		codec: new(stream.FlagEncoder), version: stream.FlagVersion},
 }
 
-// updater keeps rows read from a changelog from moving backwards: an ex-owner
-// that slept past its session may write an older row when it wakes. A tombstone
-// is never ours either. applied is told of each row that was taken.
-func updater(version func([]byte) int64, stale prometheus.Counter, applied func(key string)) goka.UpdateCallback {
-	return func(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
+// updater applies a record of a changelog and says what it did with it. Rows
+// only move forward: an ex-owner that slept for longer than the brokers remember
+// it may write an older row when it wakes. A tombstone is never ours either.
+type updater func(s storage.Storage, key string, value []byte) (update, error)
+
+type update int
+
+const (
+	skipped update = iota
+	taken
+	outdated
+)
+
+func newUpdater(version func([]byte) int64, stale prometheus.Counter) updater {
+	return func(s storage.Storage, key string, value []byte) (update, error) {
 		held, err := s.Get(key)
 		if err != nil {
-			return fmt.Errorf("read local state: %w", err)
+			return skipped, fmt.Errorf("read local state: %w", err)
 		}
 		if value == nil || held != nil && version(value) < version(held) {
 			stale.Inc()
-			return nil
+			if held == nil {
+				return skipped, nil
+			}
+			return outdated, nil
 		}
-		if err := s.Set(key, value); err != nil {
-			return err
-		}
-		applied(key)
-		return nil
+		return taken, s.Set(key, value)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/lovoo/goka/storage"
 
 	"coinbit/internal/api"
 	"coinbit/internal/store"
@@ -126,7 +127,12 @@ func (v *view) attempt(ctx context.Context) error {
 		return usageError{err}
 	}
 	defer func() { _ = dir.Close() }()
-	storage, err := dir.Builder(string(v.table), cluster.TopicIDs[string(v.table)], store.Follow, func(int32, *store.Store) {})
+	ends, err := v.client.HighWaters(ctx, string(v.table))
+	if err != nil {
+		return err
+	}
+	storage, err := dir.Builder(string(v.table), cluster.TopicIDs[string(v.table)], store.Follow,
+		func(partition int32, s *store.Store) { s.Limit(ends[partition]) })
 	if err != nil {
 		return err
 	}
@@ -137,7 +143,7 @@ func (v *view) attempt(ctx context.Context) error {
 		goka.WithViewLogger(gokaLogger{v.log}),
 		goka.WithViewHasher(stream.NewHasher),
 		goka.WithViewStorageBuilder(storage),
-		goka.WithViewCallback(updater(v.version, stale, v.changed)),
+		goka.WithViewCallback(v.updated(newUpdater(v.version, stale))),
 		goka.WithViewAutoReconnect(),
 		goka.WithViewBackoffBuilder(func() (goka.Backoff, error) {
 			return goka.NewSimpleBackoff(firstBackoff, maxBackoff), nil
@@ -172,6 +178,20 @@ func (v *view) attempt(ctx context.Context) error {
 	waiter.Wait()
 	v.caughtUp.Store(nil)
 	return err
+}
+
+// updated applies a record and wakes those who wait for its wallet.
+func (v *view) updated(keep updater) goka.UpdateCallback {
+	return func(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
+		if stream.Reserved(key) {
+			return nil
+		}
+		verdict, err := keep(s, key, value)
+		if verdict == taken {
+			v.changed(key)
+		}
+		return err
+	}
 }
 
 // closers are clients to close when a view has ended.

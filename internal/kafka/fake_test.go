@@ -12,13 +12,15 @@ type fakeSession struct {
 	sarama.ConsumerGroupSession // whatever else is called panics
 	mu                          sync.Mutex
 	marks                       map[topicPartition][]int64
+	claims                      map[string][]int32
 }
 
 func newFakeSession() *fakeSession {
 	return &fakeSession{marks: make(map[topicPartition][]int64)}
 }
 
-func (s *fakeSession) Context() context.Context { return context.Background() }
+func (s *fakeSession) Context() context.Context   { return context.Background() }
+func (s *fakeSession) Claims() map[string][]int32 { return s.claims }
 
 func (s *fakeSession) MarkOffset(topic string, partition int32, offset int64, _ string) {
 	s.mu.Lock()

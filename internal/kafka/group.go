@@ -13,15 +13,25 @@ import (
 	"coinbit/internal/stream"
 )
 
+// Owner takes possession of what a session is assigned.
+type Owner interface {
+	// Claim is called for each partition before Goka recovers its table.
+	Claim(ctx context.Context, partition int32) error
+	// Resume is told where an input partition is read on, after recovery and
+	// before its first message; negative: from the start.
+	Resume(ctx context.Context, topic string, partition int32, offset int64) error
+}
+
 // GroupBuilder returns Goka's hook for the consumer group, wrapped so that
-// offsets are marked only in order and a failed session ends the processor.
-func (c *Client) GroupBuilder(inflight *Inflight) goka.ConsumerGroupBuilder {
+// partitions are claimed first, offsets are marked only in order and a failed
+// session ends the processor.
+func (c *Client) GroupBuilder(inflight *Inflight, owner Owner) goka.ConsumerGroupBuilder {
 	return func(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
 		inner, err := sarama.NewConsumerGroup(brokers, group, c.groupConfig(clientID))
 		if err != nil {
 			return nil, err
 		}
-		g := &consumerGroup{ConsumerGroup: inner, inflight: inflight, errs: make(chan error), stop: make(chan struct{})}
+		g := &consumerGroup{ConsumerGroup: inner, inflight: inflight, owner: owner, errs: make(chan error), stop: make(chan struct{})}
 		g.watcher.Add(1)
 		go g.watch()
 		return g, nil
@@ -35,6 +45,7 @@ func (c *Client) GroupBuilder(inflight *Inflight) goka.ConsumerGroupBuilder {
 type consumerGroup struct {
 	sarama.ConsumerGroup
 	inflight *Inflight
+	owner    Owner
 	errs     chan error // never sent on: Goka only logs what comes
 	stop     chan struct{}
 	watcher  sync.WaitGroup
@@ -84,7 +95,7 @@ const rejoinPause = 50 * time.Millisecond
 // Consume runs sessions until ctx is done or one fails.
 func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
 	for {
-		err := g.ConsumerGroup.Consume(ctx, topics, handler{h, g.inflight})
+		err := g.ConsumerGroup.Consume(ctx, topics, handler{h, g.inflight, g.owner})
 		if ctx.Err() != nil {
 			if errors.Is(err, stream.ErrSessionOver) || errors.Is(err, context.Canceled) {
 				return nil
@@ -114,10 +125,36 @@ func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.C
 type handler struct {
 	sarama.ConsumerGroupHandler
 	inflight *Inflight
+	owner    Owner
 }
 
 func (h handler) Setup(s sarama.ConsumerGroupSession) error {
+	if err := h.claim(s); err != nil {
+		return err
+	}
 	return h.ConsumerGroupHandler.Setup(h.inflight.begin(s))
+}
+
+// claim claims all partitions at the same time.
+func (h handler) claim(s sarama.ConsumerGroupSession) error {
+	partitions := make(map[int32]bool)
+	for _, claims := range s.Claims() {
+		for _, p := range claims {
+			partitions[p] = true
+		}
+	}
+	errs := make(chan error, len(partitions))
+	for p := range partitions {
+		go func() { errs <- h.owner.Claim(s.Context(), p) }()
+	}
+	var failed error
+	for range partitions {
+		failed = errors.Join(failed, <-errs)
+	}
+	if s.Context().Err() != nil {
+		return stream.ErrSessionOver
+	}
+	return failed
 }
 
 func (h handler) Cleanup(s sarama.ConsumerGroupSession) error {
@@ -125,6 +162,9 @@ func (h handler) Cleanup(s sarama.ConsumerGroupSession) error {
 }
 
 func (h handler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.ConsumerGroupClaim) error {
+	if err := h.owner.Resume(s.Context(), c.Topic(), c.Partition(), c.InitialOffset()); err != nil {
+		return err
+	}
 	tracked, stop := h.inflight.claim(s, c)
 	defer stop()
 	return h.ConsumerGroupHandler.ConsumeClaim(h.inflight.session(s), tracked)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -149,7 +151,7 @@ func TestHandlerHandsOutTheTracked(t *testing.T) {
 	inner := newFakeSession()
 	c := newFakeClaim("deposit", 0, 0)
 	goka := &fakeHandler{t: t, inner: inner}
-	h := handler{goka, f}
+	h := handler{goka, f, &fakeOwner{}}
 	must(t, h.Setup(inner))
 	done := make(chan error, 1)
 	go func() { done <- h.ConsumeClaim(inner, c) }()
@@ -159,6 +161,44 @@ func TestHandlerHandsOutTheTracked(t *testing.T) {
 	must(t, h.Cleanup(inner))
 	if goka.calls != 3 || inner.committed("deposit", 0) != 1 {
 		t.Fatalf("%d calls, marked %v", goka.calls, inner.marks)
+	}
+}
+
+// fakeOwner is an Owner that keeps what it was told.
+type fakeOwner struct {
+	mu      sync.Mutex
+	claimed []int32
+	refuses error // of Claim
+	late    error // of Resume
+}
+
+func (o *fakeOwner) Claim(_ context.Context, partition int32) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.claimed = append(o.claimed, partition)
+	return o.refuses
+}
+
+func (o *fakeOwner) Resume(context.Context, string, int32, int64) error { return o.late }
+
+// Goka must not recover what is not claimed, nor read on where it may not.
+func TestHandlerClaimsFirst(t *testing.T) {
+	inner := newFakeSession()
+	inner.claims = map[string][]int32{"deposit": {1, 0}, "flag_wallet": {0, 1}}
+	goka := &fakeHandler{t: t, inner: inner}
+	owner := &fakeOwner{}
+	h := handler{goka, &Inflight{}, owner}
+	must(t, h.Setup(inner))
+	if slices.Sort(owner.claimed); !slices.Equal(owner.claimed, []int32{0, 1}) || goka.calls != 1 {
+		t.Fatalf("claimed %v, %d calls", owner.claimed, goka.calls)
+	}
+	owner.refuses = ErrFenced
+	if err := h.Setup(inner); !errors.Is(err, ErrFenced) || goka.calls != 1 {
+		t.Fatalf("got %v, %d calls", err, goka.calls)
+	}
+	owner.late = ErrLayout
+	if err := h.ConsumeClaim(inner, newFakeClaim("deposit", 0, 0)); !errors.Is(err, ErrLayout) || goka.calls != 1 {
+		t.Fatalf("got %v, %d calls", err, goka.calls)
 	}
 }
 

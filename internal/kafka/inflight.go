@@ -107,8 +107,8 @@ func (f *Inflight) HighWater(topic string, partition int32) int64 {
 	return 0
 }
 
-// Lag tells for each claimed partition how many messages are not applied yet,
-// and whether everything that was there when the claim began is applied.
+// Lag tells for each partition of the session how many messages are not applied
+// yet, and whether everything that was there when its claim began is applied.
 func (f *Inflight) Lag(each func(topic string, partition int32, lag int64, caughtUp bool)) {
 	f.mu.Lock()
 	cur := f.current
@@ -118,9 +118,15 @@ func (f *Inflight) Lag(each func(topic string, partition int32, lag int64, caugh
 	}
 	cur.mu.Lock()
 	defer cur.mu.Unlock()
-	for tp, k := range cur.claims {
-		lag, caughtUp := k.lag()
-		each(tp.topic, tp.partition, lag, caughtUp)
+	for topic, partitions := range cur.Claims() {
+		for _, p := range partitions {
+			if k := cur.claims[topicPartition{topic, p}]; k != nil {
+				lag, caughtUp := k.lag()
+				each(topic, p, lag, caughtUp)
+			} else {
+				each(topic, p, 0, false)
+			}
+		}
 	}
 }
 

@@ -228,7 +228,9 @@ func TestLag(t *testing.T) {
 		}
 	}
 	inner := newFakeSession()
+	inner.claims = map[string][]int32{"deposit": {3}}
 	s := f.begin(inner)
+	expect(lag{0, false}) // its claim has not begun
 	c := newFakeClaim("deposit", 3, 10)
 	tracked, stop := f.claim(inner, c)
 	defer stop()

@@ -13,12 +13,21 @@ import (
 	"go.uber.org/goleak"
 
 	"coinbit/internal/broker"
+	"coinbit/internal/stream"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
+	goleak.VerifyTestMain(thenStop{m},
 		// One for the process, started by sarama's metrics.
 		goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
+
+// thenStop ends what all tests share.
+type thenStop struct{ *testing.M }
+
+func (m thenStop) Run() int {
+	defer stopTableBroker()
+	return m.M.Run()
 }
 
 func must(t testing.TB, err error) {
@@ -89,3 +98,16 @@ func (l *logBook) count(text string) int {
 }
 
 func (l *logBook) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// mortal is a client of a broker that stop ends.
+func mortal(t testing.TB, partitions int32) (c *Client, stop func()) {
+	t.Helper()
+	b, err := broker.Start(context.Background(), t.TempDir(), "127.0.0.1:0")
+	must(t, err)
+	stop = sync.OnceFunc(b.Close)
+	t.Cleanup(stop)
+	c = newClient(t, b.Addr())
+	_, err = c.Ensure(within(t), stream.Topics(), partitions, 0)
+	must(t, err)
+	return c, stop
+}

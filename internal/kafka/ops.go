@@ -12,18 +12,38 @@ import (
 
 // HighWater is the offset that the next record of a partition gets.
 func (c *Client) HighWater(ctx context.Context, topic string, partition int32) (int64, error) {
-	offset, err := await(ctx, func() (int64, error) {
+	ends, err := c.highWaters(ctx, topic, func(sarama.Client) ([]int32, error) { return []int32{partition}, nil })
+	return ends[partition], err
+}
+
+// HighWaters is the high watermark of each partition.
+func (c *Client) HighWaters(ctx context.Context, topic string) (map[int32]int64, error) {
+	return c.highWaters(ctx, topic, func(client sarama.Client) ([]int32, error) { return client.Partitions(topic) })
+}
+
+func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Client) ([]int32, error)) (map[int32]int64, error) {
+	ends, err := await(ctx, func() (map[int32]int64, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 		defer func() { _ = client.Close() }()
-		return client.GetOffset(topic, partition, sarama.OffsetNewest)
+		partitions, err := of(client)
+		if err != nil {
+			return nil, err
+		}
+		ends := make(map[int32]int64, len(partitions))
+		for _, p := range partitions {
+			if ends[p], err = client.GetOffset(topic, p, sarama.OffsetNewest); err != nil {
+				return nil, fmt.Errorf("partition %d: %w", p, err)
+			}
+		}
+		return ends, nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("high watermark of %s/%d: %w", topic, partition, err)
+		return nil, fmt.Errorf("high watermark of %s: %w", topic, err)
 	}
-	return offset, nil
+	return ends, nil
 }
 
 // Send appends one record and returns its offset once all in-sync replicas have

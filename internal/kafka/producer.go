@@ -19,12 +19,10 @@ var ErrUnknownOffset = errors.New("record is stored at an offset that the broker
 const noOffset = -1
 
 // Producer is a goka.Producer on an idempotent sarama producer. It differs from
-// Goka's own in three ways: it reports each acknowledged record before the
-// promise resolves, it fails a record whose offset is unknown, and it can send
-// raw records.
+// Goka's own in two ways: it fails a record whose offset is unknown, and it can
+// send raw records.
 type Producer struct {
 	async   sarama.AsyncProducer
-	onAck   func(*sarama.ProducerMessage) error
 	drained sync.WaitGroup
 }
 
@@ -34,9 +32,6 @@ type ProducerOptions struct {
 	Buffer int
 	// MaxBatch bounds the messages of one request; 0: no bound but bytes.
 	MaxBatch int
-	// OnAck sees each stored record before its promise resolves; its error
-	// fails the promise.
-	OnAck func(*sarama.ProducerMessage) error
 }
 
 // ProducerBuilder returns Goka's hook. built, if not nil, is given each producer.
@@ -51,10 +46,7 @@ func (c *Client) ProducerBuilder(o ProducerOptions, built func(*Producer)) goka.
 		if err != nil {
 			return nil, fmt.Errorf("start producer: %w", err)
 		}
-		p := &Producer{async: async, onAck: o.OnAck}
-		if p.onAck == nil {
-			p.onAck = func(*sarama.ProducerMessage) error { return nil }
-		}
+		p := &Producer{async: async}
 		p.drained.Add(2)
 		go p.successes()
 		go p.errors()
@@ -64,6 +56,37 @@ func (c *Client) ProducerBuilder(o ProducerOptions, built func(*Producer)) goka.
 		return p, nil
 	}
 }
+
+// ProcessorProducerBuilder returns Goka's hook for a processor: rows go to its
+// table through rows, which Goka then closes, everything else through a Producer.
+func (c *Client) ProcessorProducerBuilder(rows *TableWriter, built func(*Producer)) goka.ProducerBuilder {
+	build := c.ProducerBuilder(ProducerOptions{}, built)
+	return func(brokers []string, clientID string, hasher func() hash.Hash32) (goka.Producer, error) {
+		p, err := build(brokers, clientID, hasher)
+		if err != nil {
+			return nil, err
+		}
+		return processorProducer{p, rows}, nil
+	}
+}
+
+type processorProducer struct {
+	goka.Producer
+	rows *TableWriter
+}
+
+func (p processorProducer) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
+	if topic == p.rows.table {
+		return p.rows.Emit(key, value)
+	}
+	return p.Producer.EmitWithHeaders(topic, key, value, headers)
+}
+
+func (p processorProducer) Emit(topic, key string, value []byte) *goka.Promise {
+	return p.EmitWithHeaders(topic, key, value, nil)
+}
+
+func (p processorProducer) Close() error { return errors.Join(p.rows.Close(), p.Producer.Close()) }
 
 // Emit sends a record without headers.
 func (p *Producer) Emit(topic, key string, value []byte) *goka.Promise {
@@ -93,8 +116,6 @@ func (p *Producer) successes() {
 		err := error(nil)
 		if m.Offset == noOffset {
 			err = fmt.Errorf("%s/%d: %w", m.Topic, m.Partition, ErrUnknownOffset)
-		} else {
-			err = p.onAck(m)
 		}
 		m.Metadata.(goka.PromiseFinisher)(m, err) //nolint:forcetypeassert // send set it
 	}

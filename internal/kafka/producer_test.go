@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -80,91 +81,44 @@ func records(t testing.TB, c *Client, topic string, partitions int32, n int) []*
 	return got
 }
 
-func TestProducerAcksInOrder(t *testing.T) {
+func TestProducerKeepsOrder(t *testing.T) {
 	c := ready(t, 3)
-	var mu sync.Mutex
-	acked := make(map[int32][]int64)
-	p := producer(t, c, ProducerOptions{Buffer: 64, MaxBatch: 7, OnAck: func(m *sarama.ProducerMessage) error {
-		mu.Lock()
-		defer mu.Unlock()
-		acked[m.Partition] = append(acked[m.Partition], m.Offset)
-		return nil
-	}})
+	p := producer(t, c, ProducerOptions{Buffer: 64, MaxBatch: 7})
 	const n = 500
-	type answer struct {
-		partition int32
-		offset    int64
-		seen      bool // by OnAck, before the promise
-		err       error
-	}
-	answers := make(chan answer, n)
+	answers := make(chan error, n)
 	for i := range n {
-		p.Emit("deposit", fmt.Sprintf("w%d", i%50), fmt.Append(nil, i)).ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
-			if err != nil {
-				answers <- answer{err: err}
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			answers <- answer{m.Partition, m.Offset, slices.Contains(acked[m.Partition], m.Offset), nil}
-		})
+		p.Emit("deposit", fmt.Sprintf("w%d", i%50), fmt.Append(nil, i)).Then(func(err error) { answers <- err })
 	}
 	for range n {
-		a := <-answers
-		must(t, a.err)
-		if !a.seen {
-			t.Fatalf("the promise of %d:%d resolved before OnAck saw it", a.partition, a.offset)
-		}
+		must(t, <-answers)
 	}
-	total := 0
-	for partition, offsets := range acked {
-		for i, o := range offsets {
-			if o != int64(i) {
-				t.Fatalf("partition %d was acknowledged as %v", partition, offsets)
-			}
-		}
-		total += len(offsets)
-	}
-	if total != n {
-		t.Fatalf("%d acknowledgements, want %d", total, n)
-	}
+	last := make(map[string]int)
 	for _, m := range records(t, c, "deposit", 3, n) {
 		if want := stream.Partition(string(m.Key), 3); m.Partition != want {
 			t.Fatalf("%s is on partition %d, want %d", m.Key, m.Partition, want)
 		}
+		i, err := strconv.Atoi(string(m.Value))
+		must(t, err)
+		if i < last[string(m.Key)] {
+			t.Fatalf("%s: %d stands after %d", m.Key, i, last[string(m.Key)])
+		}
+		last[string(m.Key)] = i
 	}
 }
 
 var errNotOurs = errors.New("not ours")
 
-// An error of OnAck fails the promise although the record is stored.
-func TestOnAckFailsThePromise(t *testing.T) {
-	c := ready(t, 1)
-	p := producer(t, c, ProducerOptions{OnAck: func(m *sarama.ProducerMessage) error {
-		if m.Offset == 1 {
-			return errNotOurs
-		}
-		return nil
-	}})
-	for o := range int64(3) {
-		_, err := awaitPromise(within(t), p.Emit("deposit", "w", nil))
-		if errors.Is(err, errNotOurs) != (o == 1) || o != 1 && err != nil {
-			t.Fatalf("offset %d: %v", o, err)
-		}
-	}
-}
-
 // A stored record whose offset the broker did not tell is not a success: its
 // store could not say where it stands.
 func TestUnknownOffset(t *testing.T) {
 	fake := &fakeAsync{in: make(chan *sarama.ProducerMessage), ok: make(chan *sarama.ProducerMessage), bad: make(chan *sarama.ProducerError)}
-	p := &Producer{async: fake, onAck: func(*sarama.ProducerMessage) error { t.Error("OnAck was told"); return nil }}
+	p := &Producer{async: fake}
 	p.drained.Add(2)
 	go p.successes()
 	go p.errors()
 	answer := make(chan error, 1)
 	emit := func() *sarama.ProducerMessage {
-		go func() { p.Emit("balance-table", "w", []byte("v")).Then(func(err error) { answer <- err }) }()
+		go func() { p.Emit("deposit", "w", []byte("v")).Then(func(err error) { answer <- err }) }()
 		return <-fake.in
 	}
 	fake.ok <- emit() // as it came: sarama sets no offset after ErrDuplicateSequenceNumber

@@ -545,6 +545,61 @@ func (x *Flag) GetRaisedAtMs() int64 {
 	return 0
 }
 
+// Claim is the value of the reserved key "_claim" in each table partition: its
+// owner's producer id and epoch. The broker refuses an earlier owner's rows
+// after it.
+type Claim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProducerId    int64                  `protobuf:"varint,1,opt,name=producer_id,json=producerId,proto3" json:"producer_id,omitempty"`
+	Epoch         int32                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Claim) Reset() {
+	*x = Claim{}
+	mi := &file_proto_tables_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Claim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Claim) ProtoMessage() {}
+
+func (x *Claim) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_tables_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Claim.ProtoReflect.Descriptor instead.
+func (*Claim) Descriptor() ([]byte, []int) {
+	return file_proto_tables_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Claim) GetProducerId() int64 {
+	if x != nil {
+		return x.ProducerId
+	}
+	return 0
+}
+
+func (x *Claim) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 var File_proto_tables_proto protoreflect.FileDescriptor
 
 const file_proto_tables_proto_rawDesc = "" +
@@ -598,7 +653,11 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\bremovals\x18\a \x01(\rR\bremovals\x12&\n" +
 	"\x0flast_removal_ms\x18\b \x01(\x03R\rlastRemovalMs\x12 \n" +
 	"\fraised_at_ms\x18\t \x01(\x03R\n" +
-	"raisedAtMsB\x0fZ\r./internal/pbb\x06proto3"
+	"raisedAtMs\">\n" +
+	"\x05Claim\x12\x1f\n" +
+	"\vproducer_id\x18\x01 \x01(\x03R\n" +
+	"producerId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x05R\x05epochB\x0fZ\r./internal/pbb\x06proto3"
 
 var (
 	file_proto_tables_proto_rawDescOnce sync.Once
@@ -612,7 +671,7 @@ func file_proto_tables_proto_rawDescGZIP() []byte {
 	return file_proto_tables_proto_rawDescData
 }
 
-var file_proto_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_proto_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_proto_tables_proto_goTypes = []any{
 	(*Account)(nil),  // 0: coinbit.Account
 	(*Keys)(nil),     // 1: coinbit.Keys
@@ -620,17 +679,18 @@ var file_proto_tables_proto_goTypes = []any{
 	(*Counter)(nil),  // 3: coinbit.Counter
 	(*Window)(nil),   // 4: coinbit.Window
 	(*Flag)(nil),     // 5: coinbit.Flag
-	(*Evidence)(nil), // 6: coinbit.Evidence
-	(*Rule)(nil),     // 7: coinbit.Rule
+	(*Claim)(nil),    // 6: coinbit.Claim
+	(*Evidence)(nil), // 7: coinbit.Evidence
+	(*Rule)(nil),     // 8: coinbit.Rule
 }
 var file_proto_tables_proto_depIdxs = []int32{
 	1, // 0: coinbit.Account.recent_keys:type_name -> coinbit.Keys
 	0, // 1: coinbit.Balance.account:type_name -> coinbit.Account
 	0, // 2: coinbit.Counter.account:type_name -> coinbit.Account
 	4, // 3: coinbit.Counter.window:type_name -> coinbit.Window
-	6, // 4: coinbit.Counter.tip:type_name -> coinbit.Evidence
-	7, // 5: coinbit.Window.rule:type_name -> coinbit.Rule
-	6, // 6: coinbit.Flag.evidence:type_name -> coinbit.Evidence
+	7, // 4: coinbit.Counter.tip:type_name -> coinbit.Evidence
+	8, // 5: coinbit.Window.rule:type_name -> coinbit.Rule
+	7, // 6: coinbit.Flag.evidence:type_name -> coinbit.Evidence
 	7, // [7:7] is the sub-list for method output_type
 	7, // [7:7] is the sub-list for method input_type
 	7, // [7:7] is the sub-list for extension type_name
@@ -650,7 +710,7 @@ func file_proto_tables_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_tables_proto_rawDesc), len(file_proto_tables_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -40,6 +40,9 @@ type Store struct {
 	path string
 	mode Mode
 
+	limit       int64
+	onRecovered func()
+
 	mu        sync.RWMutex
 	recovered bool
 	pending   map[string]pending // set, not acknowledged
@@ -67,11 +70,18 @@ var _ storage.Storage = (*Store)(nil)
 
 func newStore(path string, mode Mode) *Store {
 	return &Store{
-		path: path, mode: mode, offset: noOffset,
+		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, onRecovered: func() {},
 		pending: make(map[string]pending), dirty: make(map[string][]byte),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }
+
+// Limit makes Open throw away a state that has reached offset: the log was cut
+// short under it. It must be called before Open.
+func (s *Store) Limit(offset int64) { s.limit = offset }
+
+// OnRecovered has f called at the end of recovery. It must be called before Open.
+func (s *Store) OnRecovered(f func()) { s.onRecovered = f }
 
 // Open opens the files. What cannot be read is deleted: Goka then recovers
 // everything from the changelog.
@@ -121,6 +131,12 @@ func (s *Store) open() error {
 		return fmt.Errorf("offset is %x", data)
 	default:
 		s.offset = int64(binary.BigEndian.Uint64(data)) //nolint:gosec // written by flush
+	}
+	if s.offset >= s.limit {
+		at := s.offset
+		s.offset = noOffset
+		_ = db.Close()
+		return fmt.Errorf("holds offset %d, the log ends before %d", at, s.limit)
 	}
 	s.db = db
 	return nil
@@ -252,6 +268,7 @@ func (s *Store) MarkRecovered() error {
 	s.mu.Lock()
 	s.recovered = true
 	s.mu.Unlock()
+	s.onRecovered()
 	return nil
 }
 

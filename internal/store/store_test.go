@@ -353,3 +353,21 @@ func TestOpenFails(t *testing.T) {
 	}
 	must(t, s.Close())
 }
+
+// A state at or beyond the end of the log was written under another one.
+func TestOpenThrowsAwayWhatTheLogDoesNotHave(t *testing.T) {
+	for limit, kept := range map[int64]bool{9: true, 8: true, 7: false, 0: false} {
+		path := t.TempDir()
+		s := open(t, path, Follow)
+		must(t, s.Set("w", []byte("v")))
+		must(t, s.SetOffset(7))
+		shut(t, s)
+		again := newStore(path, Follow)
+		again.Limit(limit)
+		must(t, again.Open())
+		if v := get(t, again, "w"); (v == "v") != kept || kept != (offset(t, again) == 7) {
+			t.Errorf("limit %d: holds %q at %d", limit, v, offset(t, again))
+		}
+		shut(t, again)
+	}
+}

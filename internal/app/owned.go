@@ -1,0 +1,139 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/lovoo/goka"
+	"github.com/lovoo/goka/storage"
+
+	"coinbit/internal/kafka"
+	"coinbit/internal/store"
+	"coinbit/internal/stream"
+)
+
+// owned is the table partitions that a processor owns: claimed before they are
+// recovered, written by their owner alone. It is the kafka.Owner of its group.
+type owned struct {
+	group   stream.Group
+	inputID string
+	rows    *kafka.TableWriter
+	keep    updater
+
+	mu    sync.Mutex
+	parts map[int32]*ownedPartition
+	fatal error // what no retry mends; Goka wraps errors so that they are lost
+}
+
+// ownedPartition is one partition since its latest claim.
+type ownedPartition struct {
+	claimed int64 // offset of the claim
+	store   *store.Store
+	// repair are the keys whose newest record in the changelog is not ours.
+	repair map[string]bool
+}
+
+var _ kafka.Owner = (*owned)(nil)
+
+// Claim claims a partition for this processor.
+func (o *owned) Claim(ctx context.Context, partition int32) error {
+	offset, err := o.rows.Claim(ctx, partition)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.parts[partition] = &ownedPartition{claimed: offset, repair: make(map[string]bool)}
+	return nil
+}
+
+// Resume refuses to go on with a table and a log that do not belong together:
+// deposits would be missing, or taken for old ones.
+func (o *owned) Resume(ctx context.Context, topic string, partition int32, offset int64) error {
+	input, err := o.part(partition).store.Get(stream.InputKey)
+	switch {
+	case err != nil:
+		return err
+	case input == nil && offset <= 0:
+		return o.rows.Put(ctx, partition, stream.InputKey, []byte(o.inputID))
+	case input == nil:
+		return o.end(fmt.Errorf("%w: %s/%d is new, but its group has read %s up to %d: "+
+			"restore the table, or delete the group's offsets too, to fold it anew",
+			kafka.ErrLayout, o.group.Table(), partition, topic, offset))
+	case string(input) != o.inputID:
+		return o.end(fmt.Errorf("%w: %s/%d was folded from an earlier topic %s: "+
+			"restore that one, or delete the table and the group's offsets, to fold it anew",
+			kafka.ErrLayout, o.group.Table(), partition, topic))
+	}
+	return nil
+}
+
+func (o *owned) part(partition int32) *ownedPartition {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.parts[partition]
+}
+
+// end keeps an error that ends the service.
+func (o *owned) end(err error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fatal = err
+	return err
+}
+
+// verdict is why the processor ended.
+func (o *owned) verdict(err error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fatal != nil {
+		return o.fatal
+	}
+	return err
+}
+
+// opened is given the store of a partition, before it opens.
+func (o *owned) opened(partition int32, s *store.Store) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.parts[partition]
+	p.store = s
+	s.Limit(p.claimed)
+	s.OnRecovered(func() { o.recovered(p) })
+}
+
+// stored is told of each row that the changelog holds.
+func (o *owned) stored(partition int32, key string, value []byte, offset int64) error {
+	o.mu.Lock()
+	s := o.parts[partition].store
+	o.mu.Unlock()
+	if s == nil {
+		return kafka.ErrFenced // a late answer: the partition was claimed anew since
+	}
+	return s.Acked(key, value, offset)
+}
+
+// recover applies a record of the changelog.
+func (o *owned) recover(ctx goka.UpdateContext, s storage.Storage, key string, value []byte) error {
+	if stream.Reserved(key) {
+		return s.Set(key, value)
+	}
+	verdict, err := o.keep(s, key, value)
+	if p := o.part(ctx.Partition()); verdict == outdated {
+		p.repair[key] = true
+	} else {
+		delete(p.repair, key)
+	}
+	return err
+}
+
+// recovered writes again what a stale writer had the last word on; compaction
+// would keep that.
+func (o *owned) recovered(p *ownedPartition) {
+	for key := range p.repair {
+		if row, err := p.store.Get(key); err == nil && row != nil && p.store.Set(key, row) == nil {
+			o.rows.Emit(key, row) // if it fails, so does the next row
+		}
+	}
+}

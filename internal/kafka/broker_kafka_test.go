@@ -1,0 +1,56 @@
+//go:build kafka
+
+package kafka
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+
+	"coinbit/internal/kafkatest"
+)
+
+var cluster struct {
+	once sync.Once
+	c    *kafkatest.Cluster
+	dir  string
+	err  error
+}
+
+// tableBroker is one Kafka for all tests of this package.
+func tableBroker(t testing.TB) string {
+	t.Helper()
+	cluster.once.Do(func() {
+		if cluster.dir, cluster.err = os.MkdirTemp("", "coinbit"); cluster.err == nil {
+			cluster.c, cluster.err = kafkatest.Start(context.Background(), kafkatest.Options{Dir: cluster.dir})
+		}
+	})
+	must(t, cluster.err)
+	return cluster.c.Bootstrap()
+}
+
+func stopTableBroker() {
+	if cluster.c != nil {
+		cluster.c.Stop()
+	}
+	_ = os.RemoveAll(cluster.dir)
+}
+
+// The embedded broker gives a sleeper the next epoch; Kafka does not.
+func TestSleepersRenewalIsRefused(t *testing.T) {
+	x := newTable(t, 1)
+	var a, b book
+	w, later := x.writer(t, &a), x.writer(t, &b)
+	own(t, w, 0)
+	must(t, emit(t, w, "w", "1"))
+	own(t, later, 0)
+	p := w.partitions[0]
+	p.askRenewal()
+	eventually(t, "a failure", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.err != nil })
+	if err := emit(t, w, "w", "stale"); !errors.Is(err, ErrFenced) {
+		t.Fatalf("got %v, want ErrFenced", err)
+	}
+	must(t, emit(t, later, "w", "v"))
+}
