@@ -49,7 +49,7 @@ test: ## all tests that need only Go
 
 # Packages one after another: each starts a Kafka, and one of them measures.
 test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their own, or the one on BROKER; TEST=regexp chooses
-	go test -race -tags kafka -count=1 -timeout 30m -p 1 -v -run '$(TEST)' $(if $(BROKER),,./internal/kafkatest/...) ./internal/flowtest/... ./test/...
+	go test -race -tags kafka -count=1 -timeout 30m -p 1 -v -run '$(TEST)' $(if $(BROKER),,./internal/kafkatest/...) ./internal/kafka/... ./internal/flowtest/... ./test/...
 
 fuzz: ## every fuzz function for FUZZTIME (default 10s)
 	@n=0; for pkg in $$(go list ./...); do \

@@ -19,9 +19,12 @@ var cluster struct {
 	err  error
 }
 
-// tableBroker is one Kafka for all tests of this package.
+// tableBroker is one Kafka for all tests of this package, or the one on BROKER.
 func tableBroker(t testing.TB) string {
 	t.Helper()
+	if b := os.Getenv("BROKER"); b != "" {
+		return b
+	}
 	cluster.once.Do(func() {
 		if cluster.dir, cluster.err = os.MkdirTemp("", "coinbit"); cluster.err == nil {
 			cluster.c, cluster.err = kafkatest.Start(context.Background(), kafkatest.Options{Dir: cluster.dir})

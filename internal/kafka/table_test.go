@@ -44,7 +44,7 @@ var tables atomic.Int64
 func newTable(t testing.TB, partitions int32) table {
 	t.Helper()
 	c := newClient(t, tableBroker(t))
-	g := stream.Group(fmt.Sprint("group", tables.Add(1)))
+	g := stream.Group(fmt.Sprint("group", time.Now().UnixNano(), "-", tables.Add(1)))
 	_, err := c.Ensure(within(t), []stream.Topic{{Name: string(g.Table()), Copartitioned: true}}, partitions, 0)
 	must(t, err)
 	return table{c, TableOptions{Group: g, Partitions: partitions}}
