@@ -56,8 +56,16 @@ type fleet struct {
 	dir   string
 	env   []string
 	addr  map[string]string
+	mu    sync.Mutex
 	procs map[string]*child.Process
 	logs  map[string]*output
+}
+
+// proc is the latest process of an instance, nil before the first.
+func (f *fleet) proc(name string) *child.Process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.procs[name]
 }
 
 // newFleet prepares the services on the Kafka at broker; nothing runs yet. env
@@ -109,6 +117,8 @@ func (f *fleet) launchAs(name, service string, env ...string) {
 	cmd := exec.Command(binary, "-service="+service)
 	cmd.Dir = f.dir // no config.env there
 	cmd.Env = append(slices.Clone(f.env), env...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.logs[name] == nil {
 		f.logs[name] = &output{}
 	}
@@ -126,8 +136,8 @@ func (f *fleet) awaitReady(limit time.Duration, names ...string) {
 	for _, name := range names {
 		last := "nothing yet"
 		ok := eventually(limit, func() bool {
-			if !f.procs[name].Running() {
-				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.procs[name].Err(), f.logs[name].tail())
+			if !f.proc(name).Running() {
+				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.proc(name).Err(), f.logs[name].tail())
 			}
 			var ready bool
 			ready, last = f.ready(name)
@@ -152,12 +162,12 @@ func (f *fleet) ready(name string) (ok bool, body string) {
 }
 
 // kill9 ends a service as kill -9 does.
-func (f *fleet) kill9(name string) { f.procs[name].Kill() }
+func (f *fleet) kill9(name string) { f.proc(name).Kill() }
 
 // term sends SIGTERM and returns how long the service took to end and its exit
 // code. One that has not ended within limit is an error and is killed.
 func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code int) {
-	p := f.procs[name]
+	p := f.proc(name)
 	began := time.Now()
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		f.t.Errorf("%s: %v", name, err)
