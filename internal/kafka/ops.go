@@ -25,7 +25,7 @@ func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Cl
 	ends, err := await(ctx, func() (map[int32]int64, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return nil, c.unreachable(err)
 		}
 		defer func() { _ = client.Close() }()
 		partitions, err := of(client)
@@ -51,7 +51,7 @@ func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Cl
 func (c *Client) Send(ctx context.Context, topic, key string, value []byte) (int64, error) {
 	producer, err := c.ProducerBuilder(ProducerOptions{}, nil)(c.settings.Brokers, "coinbit-ops", stream.NewHasher)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return 0, err
 	}
 	defer func() { _ = producer.Close() }()
 	return awaitPromise(ctx, producer.Emit(topic, key, value))
@@ -83,7 +83,7 @@ func awaitPromise(ctx context.Context, p *goka.Promise) (int64, error) {
 func (c *Client) Read(ctx context.Context, topic string, partition int32, from int64, each func(key string, value []byte) (bool, error)) error {
 	reader, err := c.Reader(c.settings.Brokers, "coinbit-ops")
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return err
 	}
 	defer func() { _ = reader.Close() }()
 	records, err := reader.ConsumePartition(topic, partition, from)

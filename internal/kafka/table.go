@@ -53,6 +53,7 @@ type TableOptions struct {
 type TableWriter struct {
 	TableOptions
 	client sarama.Client
+	owner  *Client
 	table  string
 	renew  time.Duration
 
@@ -71,10 +72,10 @@ func (c *Client) TableWriter(o TableOptions) (*TableWriter, error) {
 	cfg := c.base("coinbit-" + string(o.Group) + "-table")
 	client, err := sarama.NewClient(c.settings.Brokers, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, c.unreachable(err)
 	}
 	w := &TableWriter{
-		TableOptions: o, client: client, table: string(o.Group.Table()), renew: renewEvery,
+		TableOptions: o, client: client, owner: c, table: string(o.Group.Table()), renew: renewEvery,
 		partitions: make(map[int32]*tablePartition), senders: make(map[*sarama.Broker]chan tableJob),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
@@ -138,6 +139,11 @@ func (w *TableWriter) Emit(key string, value []byte) *goka.Promise {
 	}
 	p.put(tableRow{key: key, value: value, done: func(_ int64, err error) { finish(nil, err) }})
 	return promise
+}
+
+// lacks is the error for a right that is not granted.
+func (w *TableWriter) lacks(operation, resource, name string) error {
+	return w.owner.denied(stream.Right{Operation: operation, Resource: resource, Name: name})
 }
 
 // Close waits for the answers to what was emitted, at most closeTimeout.
@@ -428,6 +434,8 @@ func (p *tablePartition) await(b *sarama.RecordBatch, answer chan tableAnswer) (
 			return 0, fmt.Errorf("%w: %w", ErrFenced, a.err)
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
 			return 0, ErrUnknownOffset
+		case errors.Is(a.err, sarama.ErrTopicAuthorizationFailed):
+			return 0, p.w.lacks(stream.Write, stream.TopicResource, p.w.table)
 		case !retriable(a.err), attempt > retries:
 			return 0, a.err
 		}

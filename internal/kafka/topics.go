@@ -26,27 +26,32 @@ type Cluster struct {
 	Partitions int32
 }
 
-// Ensure creates the topics that are missing and checks the others. Errors that
-// wrap ErrUnreachable are worth a retry; others say what is wrong and what to do.
-func (c *Client) Ensure(ctx context.Context, topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {
-	return await(ctx, func() (Cluster, error) { return c.ensure(topics, partitions, replication) })
+// Ensure creates the topics that are missing, and checks the others and that
+// Kafka grants rights. When nothing is missing it needs no right to create.
+// Errors that wrap ErrUnreachable are worth a retry; others say what is wrong
+// and what to do.
+func (c *Client) Ensure(ctx context.Context, topics []stream.Topic, partitions int32, replication int16, rights ...stream.Right) (Cluster, error) {
+	return await(ctx, func() (Cluster, error) { return c.ensure(topics, partitions, replication, rights) })
 }
 
-func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {
+func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int16, rights []stream.Right) (Cluster, error) {
 	client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-admin"))
 	if err != nil {
-		return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return Cluster{}, c.unreachable(err)
 	}
 	admin, err := sarama.NewClusterAdminFromClient(client)
 	if err != nil {
 		_ = client.Close()
-		return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return Cluster{}, c.unreachable(err)
 	}
 	defer func() { _ = admin.Close() }() // closes the client too
 
-	meta, err := metadata(client, topics)
+	meta, err := c.metadata(client, topics)
 	if err != nil {
 		return Cluster{}, err
+	}
+	if lack := lacking(meta, topics, rights); len(lack) > 0 {
+		return Cluster{}, c.denied(lack...)
 	}
 	var created []string
 	for _, t := range topics {
@@ -61,13 +66,16 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 			c.log.Info("topic created", "topic", t.Name, "partitions", partitions, "replication_factor", detail.ReplicationFactor)
 		case errors.Is(err, sarama.ErrTopicAlreadyExists): // another service was faster
 			created = append(created, t.Name)
+		case Denied(err):
+			return Cluster{}, fmt.Errorf("topic %s does not exist, and %w; an admin creates all topics with -service=topics",
+				t.Name, c.denied(stream.Right{Operation: stream.Create, Resource: stream.TopicResource, Name: t.Name}))
 		default:
 			return Cluster{}, fmt.Errorf("create topic %s (PARTITIONS=%d, REPLICATION_FACTOR=%d): %w",
 				t.Name, partitions, detail.ReplicationFactor, err)
 		}
 	}
 	if len(created) > 0 {
-		if meta, err = awaitTopics(client, topics); err != nil {
+		if meta, err = c.awaitTopics(client, topics); err != nil {
 			return Cluster{}, err
 		}
 	}
@@ -92,10 +100,10 @@ func (c *Client) detail(t stream.Topic, partitions int32, replication int16, bro
 }
 
 // awaitTopics waits until every topic has a leader for each partition.
-func awaitTopics(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
+func (c *Client) awaitTopics(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		meta, err := metadata(client, topics)
+		meta, err := c.metadata(client, topics)
 		if err == nil && !slices.ContainsFunc(topics, func(t stream.Topic) bool { return found(meta, t.Name) == nil }) {
 			return meta, nil
 		}
@@ -106,23 +114,21 @@ func awaitTopics(client sarama.Client, topics []stream.Topic) (*sarama.MetadataR
 	}
 }
 
-func metadata(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
+// metadata asks for topics and for what this client may do with them.
+func (c *Client) metadata(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
 	controller, err := client.Controller()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, c.unreachable(err)
 	}
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = t.Name
 	}
-	meta, err := controller.GetMetadata(sarama.NewMetadataRequest(client.Config().Version, names))
+	req := sarama.NewMetadataRequest(client.Config().Version, names)
+	req.IncludeTopicAuthorizedOperations = true
+	meta, err := controller.GetMetadata(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	for _, t := range meta.Topics {
-		if errors.Is(t.Err, sarama.ErrTopicAuthorizationFailed) {
-			return nil, fmt.Errorf("topic %s: KAFKA_SASL_USER may not describe it: %w", t.Name, t.Err)
-		}
+		return nil, c.unreachable(err)
 	}
 	return meta, nil
 }
