@@ -22,9 +22,14 @@ type Cluster struct {
 	ID string
 	// TopicIDs tell a topic from a later one of the same name.
 	TopicIDs map[string]string
+	// Layouts are the topics' own.
+	Layouts map[string]Layout
 	// Partitions is the partition count of every co-partitioned topic.
 	Partitions int32
 }
+
+// Layout is how a topic is spread.
+type Layout struct{ Partitions, Replicas int }
 
 // Ensure creates the topics that are missing, and checks the others and that
 // Kafka grants rights. When nothing is missing it needs no right to create.
@@ -151,7 +156,7 @@ func found(meta *sarama.MetadataResponse, name string) *sarama.TopicMetadata {
 
 // describe checks that all co-partitioned topics agree.
 func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, error) {
-	cluster := Cluster{TopicIDs: make(map[string]string, len(topics))}
+	cluster := Cluster{TopicIDs: make(map[string]string, len(topics)), Layouts: make(map[string]Layout, len(topics))}
 	if meta.ClusterID != nil {
 		cluster.ID = *meta.ClusterID
 	}
@@ -162,6 +167,7 @@ func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, er
 			return Cluster{}, fmt.Errorf("%w: topic %s has no leader", ErrUnreachable, t.Name)
 		}
 		cluster.TopicIDs[t.Name] = m.Uuid.String()
+		cluster.Layouts[t.Name] = Layout{len(m.Partitions), len(m.Partitions[0].Replicas)}
 		if !t.Copartitioned {
 			continue
 		}
