@@ -41,6 +41,12 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (o *output) all() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.last)
+}
+
 func (o *output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
