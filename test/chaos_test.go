@@ -60,7 +60,7 @@ func startChaos(t *testing.T, brokers int) *chaos {
 	}
 	t.Cleanup(c.kafka.Stop)
 	c.oracle = newOracle(t, c.kafka.Addrs())
-	c.f = newFleet(t, "", "ROLLING_PERIOD="+period.String(), fmt.Sprint("PARTITIONS=", c.partitions))
+	c.f = newFleet(t, c.kafka.Bootstrap(), "ROLLING_PERIOD="+period.String(), fmt.Sprint("PARTITIONS=", c.partitions))
 	for _, name := range instances() {
 		c.f.addr[name] = freeAddr(t)
 	}
@@ -229,7 +229,11 @@ func (c *chaos) exact() bool {
 		bad = c.judge()
 		return len(bad) == 0
 	}) {
-		return true
+		text, ok := c.f.verify()
+		if !ok {
+			c.t.Errorf("round %d: verify: %.3000s", c.round, text)
+		}
+		return ok
 	}
 	c.t.Errorf("round %d: %d faults found:\n%s", c.round, len(bad), strings.Join(bad[:min(len(bad), 15)], "\n"))
 	return false
