@@ -46,6 +46,7 @@ run-kafka: kafka-jars ## one real Apache Kafka on 127.0.0.1:9092, without contai
 .PHONY: test test-kafka chaos fuzz
 test: ## all tests that need only Go
 	go test -race -timeout 10m ./...
+	SCHEDULES=1000000 go test -count=1 -run TestSchedules -v ./internal/model
 
 # Packages one after another: each starts a Kafka, and one of them measures.
 test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their own, or the one on BROKER; TEST=regexp chooses

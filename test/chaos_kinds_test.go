@@ -63,8 +63,6 @@ func all(of ...string) func(*chaos, *rand.Rand) []string {
 
 func anyInstance(_ *chaos, r *rand.Rand) []string { return one(instances()...)(nil, r) }
 
-func anyProcessor(_ *chaos, r *rand.Rand) []string { return one(instances()[2:]...)(nil, r) }
-
 func anyGroup(_ *chaos, r *rand.Rand) []string {
 	g := pairs[1+r.IntN(3)]
 	return []string{g, g + "-2"}

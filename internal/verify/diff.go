@@ -3,7 +3,6 @@ package verify
 import (
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -37,7 +36,7 @@ func shown(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
 	case f.Message() != nil && !m.Has(f):
 		return "none"
 	case f.Message() != nil:
-		return fmt.Sprintf("%.80v", m.Get(f).Message().Interface().(proto.Message)) //nolint:forcetypeassert // all are
+		return fmt.Sprintf("%.80v", m.Get(f).Message().Interface())
 	case f.IsList():
 		l := m.Get(f).List()
 		s := fmt.Sprintf("%d values", l.Len())

@@ -361,7 +361,7 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings map[int64]string) error {
 	folds := make(map[string]*wallet.Flag)
 	codec := new(stream.FlagEventEncoder)
-	told := make(map[int64]bool)
+	told := make(map[string]int64) // the latest crossing of each wallet
 	err := r.scan(flagLog, p, func(m *sarama.ConsumerMessage) error {
 		r.report.FlagEvents++
 		e, reason := stream.CheckFlagEvent(r.recordOf(m), decoded(codec.Decode, m))
@@ -370,7 +370,7 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 			return nil
 		}
 		if e.Crossing != nil {
-			told[e.Crossing.Offset] = true
+			told[string(m.Key)] = max(told[string(m.Key)], e.Crossing.Offset+1)
 			// What lies beyond the wallet's row is not judged: it may be on its way.
 			c := counters[string(m.Key)]
 			judged := c != nil && e.Crossing.Offset < c.next && e.Crossing.Rule == r.Rule
@@ -389,8 +389,10 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 		return nil
 	})
 	r.left(flags)
+	// A row keeps its latest crossing: after a crash an earlier one may never be
+	// told, but then the later one is, which raises whatever the earlier would.
 	for offset, walletID := range crossings {
-		if !told[offset] && offset < r.committed[stream.ThresholdGroup][p] {
+		if told[walletID] <= offset && offset < r.committed[stream.ThresholdGroup][p] {
 			r.found(Difference{Where: flagLog, Wallet: walletID, Partition: p, Offset: offset,
 				Field: "crossing", Got: "none", Want: fmt.Sprintf("one at deposit %d:%d", p, offset)})
 		}
