@@ -63,8 +63,6 @@ func all(of ...string) func(*chaos, *rand.Rand) []string {
 
 func anyInstance(_ *chaos, r *rand.Rand) []string { return one(instances()...)(nil, r) }
 
-func anyProcessor(_ *chaos, r *rand.Rand) []string { return one(instances()[2:]...)(nil, r) }
-
 func anyGroup(_ *chaos, r *rand.Rand) []string {
 	g := pairs[1+r.IntN(3)]
 	return []string{g, g + "-2"}
@@ -179,10 +177,22 @@ func stopped(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
 	}
 }
 
-// sleeper stops one instance of a group for longer than its session, with rows
-// in flight, while the other takes over.
+// sleeper stops one instance of a group for longer than its session, in the
+// middle of a burst, while the other takes over.
 func sleeper(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
+	wallets := make([]string, 50)
+	for i := range wallets {
+		wallets[i] = c.rawWallet(r, fmt.Sprint("burst-", i))
+	}
+	var burst []*kgo.Record
+	for range 20_000 {
+		burst = append(burst, c.record(wallets[r.IntN(len(wallets))], 1+r.Int64N(200*nano), time.Now().UnixMilli(), r.Uint64()))
+	}
+	var sent sync.WaitGroup
+	sent.Go(func() { c.inject(burst...) })
+	pause(time.Duration(50+r.IntN(300)) * ms)
 	stopped(c, on[r.IntN(2):][:1], r, hold)
+	sent.Wait()
 }
 
 func noDescriptors(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {

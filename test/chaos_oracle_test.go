@@ -315,6 +315,44 @@ func (o *oracle) tableFaults(v verdicts, wallets []string, period time.Duration,
 	return bad, nil
 }
 
+// follow reads the changelogs as they grow, before compaction can hide anything,
+// until ctx is done: no row may ever be followed by an older one.
+func (o *oracle) follow(ctx context.Context) (bad []string) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(o.seeds...), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
+		kgo.ConsumeTopics("balance-table", "threshold-table", "flagger-table"))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	defer cl.Close()
+	versions := map[string]uint64{}
+	for ctx.Err() == nil {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			if strings.HasPrefix(string(r.Key), "_") {
+				return // no wallet's
+			}
+			row := r.Topic + " " + string(r.Key)
+			now := rowVersion(r.Topic, r.Value)
+			if now < versions[row] {
+				bad = append(bad, fmt.Sprintf("%s: went back from %d to %d at %d:%d", row, versions[row], now, r.Partition, r.Offset))
+			}
+			versions[row] = now
+		})
+	}
+	return bad
+}
+
+// rowVersion is the offset up to which a row has applied its input.
+func rowVersion(table string, row []byte) uint64 {
+	f, ok := decode(row)
+	if !ok {
+		return 0
+	}
+	if table != "flagger-table" {
+		f, _ = decode(f.bytes[1])
+	}
+	return f.numbers[1]
+}
+
 // deadFaults: what must be set aside is there, and nothing else.
 func (o *oracle) deadFaults(v verdicts, from map[int32]int64) ([]string, error) {
 	records, err := o.read("deposit_dead_letter", nil)

@@ -60,7 +60,7 @@ func startChaos(t *testing.T, brokers int) *chaos {
 	}
 	t.Cleanup(c.kafka.Stop)
 	c.oracle = newOracle(t, c.kafka.Addrs())
-	c.f = newFleet(t, "", "ROLLING_PERIOD="+period.String(), fmt.Sprint("PARTITIONS=", c.partitions))
+	c.f = newFleet(t, c.kafka.Bootstrap(), "ROLLING_PERIOD="+period.String(), fmt.Sprint("PARTITIONS=", c.partitions))
 	for _, name := range instances() {
 		c.f.addr[name] = freeAddr(t)
 	}
@@ -199,6 +199,8 @@ func (c *chaos) runRound(round int, seed uint64, plan []planned) (ok bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var load sync.WaitGroup
 	load.Go(func() { c.ledger.run(ctx, seed, c.apis) })
+	var older []string
+	load.Go(func() { older = c.oracle.follow(ctx) })
 	pause(500 * time.Millisecond)
 	c.injectAll(plan)
 	healed := time.Now()
@@ -208,7 +210,10 @@ func (c *chaos) runRound(round int, seed uint64, plan []planned) (ok bool) {
 	pause(500 * time.Millisecond)
 	cancel()
 	load.Wait()
-	if !c.exact() {
+	if len(older) > 0 {
+		c.t.Errorf("round %d: %d rows were followed by older ones:\n%s", round, len(older), strings.Join(older[:min(len(older), 5)], "\n"))
+	}
+	if !c.exact() || len(older) > 0 {
 		return false
 	}
 	counts := c.ledger.count()
@@ -224,7 +229,11 @@ func (c *chaos) exact() bool {
 		bad = c.judge()
 		return len(bad) == 0
 	}) {
-		return true
+		text, ok := c.f.verify()
+		if !ok {
+			c.t.Errorf("round %d: verify: %.3000s", c.round, text)
+		}
+		return ok
 	}
 	c.t.Errorf("round %d: %d faults found:\n%s", c.round, len(bad), strings.Join(bad[:min(len(bad), 15)], "\n"))
 	return false
@@ -327,6 +336,11 @@ func TestChaos(t *testing.T) {
 		table = append(table, fmt.Sprintf("%4d  %s", n, k))
 	}
 	slices.SortFunc(table, func(a, b string) int { return strings.Compare(a[6:], b[6:]) })
+	fenced := 0
+	for _, log := range c.f.logs {
+		fenced += strings.Count(log.all(), "another instance owns the partition")
+	}
+	t.Logf("late owners that the brokers refused, in what is left of the logs: %d", fenced)
 	t.Logf("%d faults in %v:\n%s", injected, time.Since(began).Round(time.Second), strings.Join(table, "\n"))
 }
 

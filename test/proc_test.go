@@ -4,11 +4,13 @@ package test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -39,6 +41,12 @@ func (o *output) Write(p []byte) (int, error) {
 	o.last = append(o.last, p...)
 	o.last = o.last[max(0, len(o.last)-1<<16):]
 	return len(p), nil
+}
+
+func (o *output) all() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.last)
 }
 
 func (o *output) tail() string {
@@ -177,6 +185,27 @@ func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code
 		p.Kill()
 	}
 	return time.Since(began), p.ExitCode()
+}
+
+// verify folds the logs anew and compares every row, as -service=verify.
+func (f *fleet) verify() (text string, ok bool) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "-service=verify")
+	cmd.Dir, cmd.Env = f.dir, f.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
+}
+
+// mustVerify expects that no row differs.
+func (f *fleet) mustVerify() {
+	f.t.Helper()
+	text, ok := f.verify()
+	f.t.Logf("verify: %.2000s", strings.TrimSpace(text))
+	if !ok {
+		f.t.Error("verify found differences")
+	}
 }
 
 // stop ends everything, all at once, and shows the logs of a failed test.

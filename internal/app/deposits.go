@@ -32,7 +32,7 @@ type deposits struct {
 	*Runtime
 	emitter  atomic.Pointer[goka.Emitter]
 	end      atomic.Pointer[context.CancelCauseFunc] // of the emitter
-	count    atomic.Int32 // partitions, 0 while not known
+	count    atomic.Int32                            // partitions, 0 while not known
 	monitor  kafka.Monitor
 	inFlight atomic.Int64
 }

@@ -45,6 +45,8 @@ type Command struct {
 	// ACLs and Principal go with the service topics.
 	ACLs      bool
 	Principal string
+	// JSON goes with the services that report.
+	JSON bool
 }
 
 // Main runs the program and returns its exit code: 0 after ctx is done and
@@ -123,6 +125,7 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	fs.BoolVar(&cmd.Remove, "remove", false, "")
 	fs.BoolVar(&cmd.ACLs, "acls", false, "")
 	fs.StringVar(&cmd.Principal, "principal", "", "")
+	fs.BoolVar(&cmd.JSON, "json", false, "")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		usage(stderr, name)
@@ -169,6 +172,9 @@ func (c *Command) choose(name, broker string) error {
 	}
 	if c.Principal != "" && !c.ACLs {
 		return errors.New("-principal goes with -acls")
+	}
+	if svc.name != "verify" && c.JSON {
+		return errors.New("-json goes with -service=verify")
 	}
 	c.Service = name
 	return nil

@@ -12,9 +12,15 @@ import (
 	"coinbit/internal/stream"
 )
 
-// ErrDenied says that Kafka does not grant this client what it needs. The text
-// around it names what, and an admin mends it; the service need not be restarted.
-var ErrDenied = errors.New("an admin grants it, -service=topics -acls prints how")
+// ErrDenied says that Kafka does not grant this client what it needs. An admin
+// mends it; the service need not be restarted.
+var ErrDenied = errors.New("kafka denies a right")
+
+// denial says which.
+type denial struct{ text string }
+
+func (d *denial) Error() string { return d.text }
+func (d *denial) Unwrap() error { return ErrDenied }
 
 // Denied tells whether Kafka refused something for want of a right.
 func Denied(err error) bool {
@@ -29,7 +35,7 @@ func (c *Client) denied(rights ...stream.Right) error {
 	for i, r := range rights {
 		list[i] = r.String()
 	}
-	return fmt.Errorf("%s lacks %s: %w", c.who(), strings.Join(list, ", "), ErrDenied)
+	return &denial{fmt.Sprintf("%s lacks %s: an admin grants it, see -service=topics -acls", c.who(), strings.Join(list, ", "))}
 }
 
 // who is this client as Kafka's admin knows it.

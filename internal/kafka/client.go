@@ -37,7 +37,7 @@ type Client struct {
 	tls      *tls.Config
 	// subject and validUntil are of the client's certificate.
 	subject, validUntil string
-	log      *slog.Logger
+	log                 *slog.Logger
 }
 
 // NewClient reads the TLS files of s. Errors name the setting at fault.

@@ -51,7 +51,7 @@ type consumerGroup struct {
 	stop     chan struct{}
 	watcher  sync.WaitGroup
 
-	lacks    error // what to say when Kafka denies the group
+	lacks error // what to say when Kafka denies the group
 
 	mu   sync.Mutex
 	last error
@@ -170,7 +170,9 @@ func (h handler) claim(s sarama.ConsumerGroupSession) error {
 	}
 	var failed error
 	for range partitions {
-		failed = errors.Join(failed, <-errs)
+		if err := <-errs; failed == nil || err != nil && err.Error() != failed.Error() { // each may lack the same right
+			failed = errors.Join(failed, err)
+		}
 	}
 	if s.Context().Err() != nil {
 		return stream.ErrSessionOver

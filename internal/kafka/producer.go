@@ -44,8 +44,8 @@ func (c *Client) ProducerBuilder(o ProducerOptions, built func(*Producer)) goka.
 		}
 		async, err := sarama.NewAsyncProducer(brokers, cfg)
 		if errors.Is(err, sarama.ErrClusterAuthorizationFailed) {
-			return nil, fmt.Errorf("start producer: %s lacks Write on every topic, or IdempotentWrite on the cluster where Kafka is older than 3.0: %w",
-				c.who(), ErrDenied)
+			return nil, &denial{c.who() + " lacks Write on every topic, or where Kafka is older than 3.0 IdempotentWrite on the cluster: " +
+				"an admin grants it, see -service=topics -acls"}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("start producer: %w", c.unreachable(err))

@@ -141,11 +141,6 @@ func (w *TableWriter) Emit(key string, value []byte) *goka.Promise {
 	return promise
 }
 
-// lacks is the error for a right that is not granted.
-func (w *TableWriter) lacks(operation, resource, name string) error {
-	return w.owner.denied(stream.Right{Operation: operation, Resource: resource, Name: name})
-}
-
 // Close waits for the answers to what was emitted, at most closeTimeout.
 func (w *TableWriter) Close() error {
 	var unanswered error
@@ -435,7 +430,7 @@ func (p *tablePartition) await(b *sarama.RecordBatch, answer chan tableAnswer) (
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
 			return 0, ErrUnknownOffset
 		case errors.Is(a.err, sarama.ErrTopicAuthorizationFailed):
-			return 0, p.w.lacks(stream.Write, stream.TopicResource, p.w.table)
+			return 0, p.w.owner.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: p.w.table})
 		case !retriable(a.err), attempt > retries:
 			return 0, a.err
 		}

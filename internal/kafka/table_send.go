@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-
-	"coinbit/internal/stream"
 )
 
 // produceTimeout is how long a leader waits for its in-sync replicas.
@@ -131,7 +129,7 @@ func (p *tablePartition) nextEpoch(ctx context.Context) error {
 		case errors.Is(err, sarama.ErrInvalidProducerEpoch), errors.Is(err, sarama.ErrProducerFenced):
 			return fmt.Errorf("%s/%d: %w: %w", p.w.table, p.id, ErrFenced, err)
 		case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
-			return p.w.lacks(stream.Write, stream.TransactionalIDResource, id)
+			return p.w.owner.denied(p.w.Group.FenceRight())
 		case !retriable(err):
 			return fmt.Errorf("transactional id %s: %w", id, err)
 		}

@@ -51,12 +51,9 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 	}
 	defer func() { _ = admin.Close() }() // closes the client too
 
-	meta, err := c.metadata(client, topics)
+	meta, err := c.allowed(client, topics, rights)
 	if err != nil {
 		return Cluster{}, err
-	}
-	if lack := lacking(meta, topics, rights); len(lack) > 0 {
-		return Cluster{}, c.denied(lack...)
 	}
 	var created []string
 	for _, t := range topics {
@@ -72,8 +69,8 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 		case errors.Is(err, sarama.ErrTopicAlreadyExists): // another service was faster
 			created = append(created, t.Name)
 		case Denied(err):
-			return Cluster{}, fmt.Errorf("topic %s does not exist, and %w; an admin creates all topics with -service=topics",
-				t.Name, c.denied(stream.Right{Operation: stream.Create, Resource: stream.TopicResource, Name: t.Name}))
+			return Cluster{}, &denial{fmt.Sprintf("topic %s does not exist, and %s lacks Create on it: an admin creates all topics with -service=topics",
+				t.Name, c.who())}
 		default:
 			return Cluster{}, fmt.Errorf("create topic %s (PARTITIONS=%d, REPLICATION_FACTOR=%d): %w",
 				t.Name, partitions, detail.ReplicationFactor, err)
@@ -85,6 +82,27 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 		}
 	}
 	return describe(meta, topics)
+}
+
+// Inspect is Ensure for those that only read: a topic that is missing is an error.
+func (c *Client) Inspect(ctx context.Context, topics []stream.Topic, rights ...stream.Right) (Cluster, error) {
+	return await(ctx, func() (Cluster, error) {
+		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-admin"))
+		if err != nil {
+			return Cluster{}, c.unreachable(err)
+		}
+		defer func() { _ = client.Close() }()
+		meta, err := c.allowed(client, topics, rights)
+		if err != nil {
+			return Cluster{}, err
+		}
+		for _, t := range topics {
+			if found(meta, t.Name) == nil {
+				return Cluster{}, fmt.Errorf("topic %s is not there: BROKER names another cluster, or no service has run on it yet", t.Name)
+			}
+		}
+		return describe(meta, topics)
+	})
 }
 
 // detail is the creation request of t: the replication factor is the smaller of
@@ -117,6 +135,18 @@ func (c *Client) awaitTopics(client sarama.Client, topics []stream.Topic) (*sara
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// allowed is metadata, or an error when Kafka says that it does not grant rights.
+func (c *Client) allowed(client sarama.Client, topics []stream.Topic, rights []stream.Right) (*sarama.MetadataResponse, error) {
+	meta, err := c.metadata(client, topics)
+	if err != nil {
+		return nil, err
+	}
+	if lack := lacking(meta, topics, rights); len(lack) > 0 {
+		return nil, c.denied(lack...)
+	}
+	return meta, nil
 }
 
 // metadata asks for topics and for what this client may do with them.

@@ -46,6 +46,11 @@ func (g Group) TransactionalID(partition int32) string {
 
 func (g Group) fence() string { return string(g) + "-" }
 
+// FenceRight is what it takes to fence the group's table.
+func (g Group) FenceRight() Right {
+	return Right{Service: string(g), Operation: Write, Resource: TransactionalIDResource, Name: g.fence(), Prefix: true}
+}
+
 // Rights lists what each service needs, and nothing that it does not.
 func Rights() []Right {
 	var rights []Right
@@ -67,8 +72,8 @@ func Rights() []Right {
 	add("flag", Describe, TopicResource, string(DepositStream))
 	for _, g := range Groups() {
 		add(string(g), Read, GroupResource, string(g))
-		rights = append(rights, Right{Service: string(g), Operation: Write,
-			Resource: TransactionalIDResource, Name: g.fence(), Prefix: true})
+		add("verify", Describe, GroupResource, string(g))
+		rights = append(rights, g.FenceRight())
 	}
 	return rights
 }
