@@ -110,8 +110,8 @@ func (g *guarded) obeyCommands(t *testing.T) {
 		t.Error(err)
 		return
 	}
-	tool := strings.Join(g.cluster.Tool("org.apache.kafka.tools.AclCommand"), " ")
-	script := exec.Command("bash", "-ec", "kafka-acls.sh() { "+tool+" \"$@\"; }\n"+section)
+	tool := strings.Join(g.cluster.Tool("org.apache.kafka.tools.AclCommand"), "' '")
+	script := exec.Command("bash", "-ec", "kafka-acls.sh() { '"+tool+"' \"$@\"; }\n"+section)
 	script.Dir = g.dir
 	if out, err := script.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", section, err, out)

@@ -77,7 +77,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 		return exitUsage
 	}
 	if err != nil {
-		log.Error("stopped with an error", "service", cmd.Service, "err", err)
+		log.Error("stopped with an error", "service", cmd.Service, "err", oneLine(err))
 		return exitFailed
 	}
 	return exitOK

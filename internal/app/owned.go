@@ -90,6 +90,9 @@ func (o *owned) verdict(err error) error {
 	if o.fatal != nil {
 		return o.fatal
 	}
+	if denial := o.rows.Denial(); denial != nil && err != nil {
+		return denial
+	}
 	return err
 }
 

@@ -29,6 +29,11 @@ func Denied(err error) bool {
 		errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed) || errors.Is(err, sarama.ErrClusterAuthorizationFailed)
 }
 
+// shutOut tells whether Kafka will not serve this client until somebody mends it.
+func shutOut(err error) bool {
+	return Denied(err) || errors.Is(err, sarama.ErrSASLAuthenticationFailed)
+}
+
 // denied is the error for rights that are not granted.
 func (c *Client) denied(rights ...stream.Right) error {
 	list := make([]string, len(rights))

@@ -188,7 +188,7 @@ func TestDenialEndsTheSession(t *testing.T) {
 	topic := &sarama.ConsumerError{Topic: "deposit", Err: sarama.ErrTopicAuthorizationFailed}
 	for _, c := range []struct {
 		denied, want error
-	}{{topic, topic}, {sarama.ErrGroupAuthorizationFailed, errSession}} {
+	}{{topic, topic}, {sarama.ErrSASLAuthenticationFailed, sarama.ErrSASLAuthenticationFailed}, {sarama.ErrGroupAuthorizationFailed, errSession}} {
 		g := &fakeGroup{}
 		g.session = func(ctx context.Context, _ int, _ sarama.ConsumerGroupHandler) error {
 			g.tell(t, c.denied)

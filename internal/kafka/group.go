@@ -71,7 +71,7 @@ func (g *consumerGroup) watch() {
 			}
 			g.mu.Lock()
 			g.last = errors.Join(g.last, err)
-			if Denied(err) && g.end != nil { // sarama would go on asking, and nobody would know
+			if shutOut(err) && g.end != nil { // sarama would go on asking, and nobody would know
 				g.end()
 			}
 			g.mu.Unlock()
@@ -113,7 +113,7 @@ func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.C
 		switch {
 		case errors.Is(failed, sarama.ErrGroupAuthorizationFailed) || errors.Is(err, sarama.ErrGroupAuthorizationFailed):
 			return g.lacks
-		case Denied(failed):
+		case shutOut(failed):
 			return failed
 		case errors.Is(failed, sarama.ErrOffsetOutOfRange) || errors.Is(err, sarama.ErrOffsetOutOfRange):
 			return fmt.Errorf("the committed offset is not in the log: a topic of %v was truncated or re-created; "+

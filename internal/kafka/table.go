@@ -63,6 +63,7 @@ type TableWriter struct {
 	closed sync.Once
 
 	mu         sync.Mutex
+	denial     error
 	partitions map[int32]*tablePartition
 	senders    map[*sarama.Broker]chan tableJob
 }
@@ -139,6 +140,21 @@ func (w *TableWriter) Emit(key string, value []byte) *goka.Promise {
 	}
 	p.put(tableRow{key: key, value: value, done: func(_ int64, err error) { finish(nil, err) }})
 	return promise
+}
+
+// denied is the error for a right that is not granted, and keeps it.
+func (w *TableWriter) denied(r stream.Right) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.denial = w.owner.denied(r)
+	return w.denial
+}
+
+// Denial is the right that this writer was denied, as an error; nil if none.
+func (w *TableWriter) Denial() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.denial
 }
 
 // Close waits for the answers to what was emitted, at most closeTimeout.
@@ -430,7 +446,7 @@ func (p *tablePartition) await(b *sarama.RecordBatch, answer chan tableAnswer) (
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
 			return 0, ErrUnknownOffset
 		case errors.Is(a.err, sarama.ErrTopicAuthorizationFailed):
-			return 0, p.w.owner.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: p.w.table})
+			return 0, p.w.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: p.w.table})
 		case !retriable(a.err), attempt > retries:
 			return 0, a.err
 		}

@@ -129,7 +129,7 @@ func (p *tablePartition) nextEpoch(ctx context.Context) error {
 		case errors.Is(err, sarama.ErrInvalidProducerEpoch), errors.Is(err, sarama.ErrProducerFenced):
 			return fmt.Errorf("%s/%d: %w: %w", p.w.table, p.id, ErrFenced, err)
 		case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
-			return p.w.owner.denied(p.w.Group.FenceRight())
+			return p.w.denied(p.w.Group.FenceRight())
 		case !retriable(err):
 			return fmt.Errorf("transactional id %s: %w", id, err)
 		}
