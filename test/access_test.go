@@ -63,7 +63,7 @@ func newGuarded(t *testing.T) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(g.cluster.Stop)
+	t.Cleanup(func() { g.cluster.Kill(0); g.cluster.Stop() }) // nobody needs its data, so it need not take leave
 	if g.admin, err = g.cluster.Admin(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,9 +147,10 @@ func pattern(r stream.Right) sarama.AclResourcePatternType {
 
 func (g *guarded) grant(principal string, r stream.Right) {
 	g.t.Helper()
-	err := g.admin.CreateACL(
-		sarama.Resource{ResourceType: aclResources[r.Resource], ResourceName: r.Name, ResourcePatternType: pattern(r)},
-		sarama.Acl{Principal: principal, Host: "*", Operation: aclOperations[r.Operation], PermissionType: sarama.AclPermissionAllow})
+	err := g.admin.CreateACLs([]*sarama.ResourceAcls{{
+		Resource: sarama.Resource{ResourceType: aclResources[r.Resource], ResourceName: r.Name, ResourcePatternType: pattern(r)},
+		Acls:     []*sarama.Acl{{Principal: principal, Host: "*", Operation: aclOperations[r.Operation], PermissionType: sarama.AclPermissionAllow}},
+	}})
 	if err != nil {
 		g.t.Fatalf("grant %s to %s: %v", r, principal, err)
 	}
