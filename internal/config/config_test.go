@@ -265,6 +265,29 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// Whatever the environment holds is taken or refused in one line, and that line
+// never shows what a secret setting holds.
+func FuzzEnvironment(f *testing.F) {
+	f.Add("PORT", "8000", "hush-hush")
+	f.Add("BROKER", "user:password@host:1", "hush hush")
+	f.Add("KAFKA_SASL_MECHANISM", "PLAIN", "\x00")
+	f.Add("RATE_LIMIT", "1e309", ",")
+	none := filepath.Join(f.TempDir(), "none.env")
+	f.Fuzz(func(t *testing.T, name, value, secret string) {
+		for _, hidden := range []string{"API_KEYS", "KAFKA_SASL_PASSWORD"} {
+			const mark = "canary-9f2c"
+			c, err := config.Load(none, []string{name + "=" + value, hidden + "=" + secret + mark})
+			var e *config.Error
+			if err != nil && (!errors.As(err, &e) || strings.ContainsAny(err.Error(), "\n\r") || !strings.Contains(name+value, mark) && strings.Contains(err.Error(), mark)) {
+				t.Fatalf("error %q", err)
+			}
+			if err == nil && (c.Port == "" || len(c.Brokers) == 0 || c.Partitions < 1 || c.RollingPeriod < time.Millisecond) {
+				t.Fatalf("accepted %+v", c)
+			}
+		}
+	})
+}
+
 func FuzzLoad(f *testing.F) {
 	for _, s := range []string{config.EnvFile(), "PORT", "=", "export ", "PORT='", "a: b", "\x00", "PORT=$PORT", "\ufeff#",
 		"API_KEYS='hush\nhush'", "ROLLING_PERIOD=9999999999h", "X\\=1", "A\u0085=1"} {
