@@ -121,7 +121,7 @@ func build(given map[string]value) (Config, error) {
 		}
 		if v.text != "" && !s.set(&c, v.text) {
 			got := fmt.Sprintf("%.80q", v.text)
-			if s.secret {
+			if s.secret || strings.Contains(v.text, "@") || isPEM(v.text) { // a URL's password, a key
 				got = "a value that is not shown"
 			}
 			return Config{}, &Error{v.source, s.name, "is " + got + "; it takes " + s.takes}
