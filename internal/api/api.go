@@ -63,7 +63,7 @@ func ParsePosition(text string) (Position, error) {
 	if err != nil {
 		return Position{}, errPosition
 	}
-	return Position{int32(partition), int64(offset)}, nil //nolint:gosec // 31 and 63 bits
+	return Position{int32(partition), int64(offset)}, nil // 31 and 63 bits
 }
 
 // Log takes deposits.

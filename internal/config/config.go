@@ -160,7 +160,7 @@ func validate(c Config, given map[string]value) error {
 // readFile parses the settings file; a missing one has no settings. The
 // parser's own errors quote the file, secrets and all, and are not passed on.
 func readFile(name string) (map[string]string, error) {
-	data, err := os.ReadFile(name)
+	data, err := os.ReadFile(name) //nolint:gosec // the program names it
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -134,7 +134,7 @@ func setChoice(dst *string, s string, choices ...string) bool {
 
 func setInt[T int16 | int32](dst *T, s string, highest uint64) bool {
 	n, err := strconv.ParseUint(s, 10, 64)
-	*dst = T(n) //nolint:gosec // not used when beyond highest
+	*dst = T(n) // not used when beyond highest
 	return err == nil && n >= 1 && n <= highest
 }
 
