@@ -95,6 +95,40 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// A processor's port is as careful as the API's and has none of it.
+func TestAdmin(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	h, err := api.Admin(registry, nil, beside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.Admin(registry, nil, beside); err == nil {
+		t.Error("two share their metrics")
+	}
+	res, body := do(h, request("GET", "/healthz", ""))
+	if res.StatusCode != 200 || body != "ok\n" {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	wantSafe(t, res)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code, detail string
+	}{
+		{"POST", "/api/deposit", 404, "not-found", "there is nothing at this path"},
+		{"GET", "/debug/pprof/", 404, "not-found", "there is nothing at this path"},
+		{"POST", "/healthz", 405, "method-not-allowed", "this path takes GET, HEAD"},
+		{"GET", "/panics", 500, "internal", "the server made a mistake"},
+		{"GET", "/" + strings.Repeat("x", 2048), 414, "path-too-long", "path and query must be at most 2048 bytes"},
+	} {
+		res, body := do(h, request(c.method, c.path, ""))
+		wantProblem(t, res, body, c.status, c.code, c.detail)
+	}
+	if n := testutil.CollectAndCount(registry, "coinbit_http_requests_total"); n != 5 {
+		t.Errorf("%d series", n)
+	}
+}
+
 func TestPanic(t *testing.T) {
 	var log bytes.Buffer
 	h := build(t, func(o *api.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })

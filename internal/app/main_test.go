@@ -344,3 +344,14 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestLocal(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:8000": true, "127.9.9.9:0": true, "[::1]:8000": true, "localhost:8000": true,
+		":8000": false, "0.0.0.0:8000": false, "[::]:8000": false, "10.0.0.1:8000": false, "coinbit.example:8000": false,
+	} {
+		if got := local(addr); got != want {
+			t.Errorf("%s: %v", addr, got)
+		}
+	}
+}
