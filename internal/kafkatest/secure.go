@@ -80,6 +80,12 @@ func (c *Cluster) Admin() (sarama.ClusterAdmin, error) {
 	return sarama.NewClusterAdmin(c.Addrs(), conf)
 }
 
+// Tool is the command line of one of Kafka's own tools, to which arguments are to
+// be added.
+func (c *Cluster) Tool(class string) []string {
+	return []string{c.java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", c.classpath(), class}
+}
+
 // AddUser makes a SCRAM user, or gives one that is there another password.
 func AddUser(admin sarama.ClusterAdmin, name, password string) error {
 	results, err := admin.UpsertUserScramCredentials([]sarama.AlterUserScramCredentialsUpsert{{
