@@ -44,13 +44,17 @@ run-kafka: kafka-jars ## one real Apache Kafka on 127.0.0.1:9092, without contai
 
 ##@ Test
 
-.PHONY: test test-kafka fuzz
+.PHONY: test test-kafka chaos fuzz
 test: ## all tests that need only Go
 	go test -race -timeout 10m ./...
+	SCHEDULES=1000000 go test -count=1 -run TestSchedules -v ./internal/model
 
 # Packages one after another: each starts a Kafka, and one of them measures.
 test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their own, or the one on BROKER; TEST=regexp chooses
 	go test -race -tags kafka -count=1 -timeout 30m -p 1 -v -run '$(TEST)' $(if $(BROKER),,./internal/kafkatest/...) ./internal/kafka/... ./internal/flowtest/... ./test/...
+
+chaos: $(if $(BROKER),,kafka-jars) ## faults under load on a real Kafka, judged by an oracle: FAULTS=60 SEED=1 BROKERS=1|3 KINDS=names,groups
+	FAULTS=$(FAULTS) SEED=$(SEED) BROKERS=$(BROKERS) KINDS='$(KINDS)' go test -race -tags kafka -count=1 -timeout 24h -v -run '^TestChaos$$' ./test
 
 fuzz: ## every fuzz function for FUZZTIME (default 10s)
 	@n=0; for pkg in $$(go list ./...); do \

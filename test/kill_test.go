@@ -64,6 +64,7 @@ func TestKill(t *testing.T) {
 			l.settle(t, log, from, period)
 		})
 	}
+	f.mustVerify()
 }
 
 // TestTwoInstances lets a second instance of each group come and go, on the same
@@ -105,6 +106,7 @@ func TestTwoInstances(t *testing.T) {
 	f.awaitReady(60*time.Second, services...)
 	l.finish(t)
 	l.settle(t, log, from, period)
+	f.mustVerify()
 }
 
 // TestFiftyRestarts kills and starts the balance service fifty times on one

@@ -4,11 +4,13 @@ package test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -41,6 +43,12 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (o *output) all() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.last)
+}
+
 func (o *output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,8 +64,16 @@ type fleet struct {
 	dir   string
 	env   []string
 	addr  map[string]string
+	mu    sync.Mutex
 	procs map[string]*child.Process
 	logs  map[string]*output
+}
+
+// proc is the latest process of an instance, nil before the first.
+func (f *fleet) proc(name string) *child.Process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.procs[name]
 }
 
 // newFleet prepares the services on the Kafka at broker; nothing runs yet. env
@@ -109,6 +125,8 @@ func (f *fleet) launchAs(name, service string, env ...string) {
 	cmd := exec.Command(binary, "-service="+service)
 	cmd.Dir = f.dir // no config.env there
 	cmd.Env = append(slices.Clone(f.env), env...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.logs[name] == nil {
 		f.logs[name] = &output{}
 	}
@@ -126,8 +144,8 @@ func (f *fleet) awaitReady(limit time.Duration, names ...string) {
 	for _, name := range names {
 		last := "nothing yet"
 		ok := eventually(limit, func() bool {
-			if !f.procs[name].Running() {
-				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.procs[name].Err(), f.logs[name].tail())
+			if !f.proc(name).Running() {
+				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.proc(name).Err(), f.logs[name].tail())
 			}
 			var ready bool
 			ready, last = f.ready(name)
@@ -152,12 +170,12 @@ func (f *fleet) ready(name string) (ok bool, body string) {
 }
 
 // kill9 ends a service as kill -9 does.
-func (f *fleet) kill9(name string) { f.procs[name].Kill() }
+func (f *fleet) kill9(name string) { f.proc(name).Kill() }
 
 // term sends SIGTERM and returns how long the service took to end and its exit
 // code. One that has not ended within limit is an error and is killed.
 func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code int) {
-	p := f.procs[name]
+	p := f.proc(name)
 	began := time.Now()
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		f.t.Errorf("%s: %v", name, err)
@@ -167,6 +185,27 @@ func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code
 		p.Kill()
 	}
 	return time.Since(began), p.ExitCode()
+}
+
+// verify folds the logs anew and compares every row, as -service=verify.
+func (f *fleet) verify() (text string, ok bool) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "-service=verify")
+	cmd.Dir, cmd.Env = f.dir, f.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
+}
+
+// mustVerify expects that no row differs.
+func (f *fleet) mustVerify() {
+	f.t.Helper()
+	text, ok := f.verify()
+	f.t.Logf("verify: %.2000s", strings.TrimSpace(text))
+	if !ok {
+		f.t.Error("verify found differences")
+	}
 }
 
 // stop ends everything, all at once, and shows the logs of a failed test.

@@ -44,6 +44,8 @@ type Command struct {
 	// Wallet and Remove go with the service flag.
 	Wallet string
 	Remove bool
+	// JSON goes with the services that report.
+	JSON bool
 }
 
 // Main runs the program and returns its exit code: 0 after ctx is done and
@@ -120,6 +122,7 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	fs.StringVar(&broker, "broker_name", "", "")
 	fs.StringVar(&cmd.Wallet, "wallet", "", "")
 	fs.BoolVar(&cmd.Remove, "remove", false, "")
+	fs.BoolVar(&cmd.JSON, "json", false, "")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		usage(stderr, name)
@@ -168,6 +171,9 @@ func (c *Command) choose(name, broker string) error {
 	}
 	if svc.name != "flag" && (c.Wallet != "" || c.Remove) {
 		return errors.New("-wallet and -remove go with -service=flag")
+	}
+	if svc.name != "verify" && c.JSON {
+		return errors.New("-json goes with -service=verify")
 	}
 	c.Service = name
 	return nil

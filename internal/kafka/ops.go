@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
@@ -99,6 +100,87 @@ func (c *Client) Read(ctx context.Context, topic string, partition int32, from i
 			}
 		case err := <-records.Errors():
 			return fmt.Errorf("read %s/%d: %w", topic, partition, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Committed is the offset that a group goes on from in each partition of a
+// topic, 0 where it has committed none.
+func (c *Client) Committed(ctx context.Context, group, topic string) (map[int32]int64, error) {
+	offsets, err := await(ctx, func() (map[int32]int64, error) {
+		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		admin, err := sarama.NewClusterAdminFromClient(client)
+		if err != nil {
+			_ = client.Close()
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		defer func() { _ = admin.Close() }() // closes the client too
+		partitions, err := client.Partitions(topic)
+		if err != nil {
+			return nil, err
+		}
+		res, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
+		if err != nil {
+			return nil, err
+		}
+		offsets := make(map[int32]int64, len(partitions))
+		for _, p := range partitions {
+			if b := res.GetBlock(topic, p); b != nil {
+				offsets[p] = max(0, b.Offset)
+			}
+		}
+		return offsets, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("offsets of group %s on %s: %w", group, topic, err)
+	}
+	return offsets, nil
+}
+
+// stall is how long a scan waits for the next record of those that are there.
+const stall = 30 * time.Second
+
+// Scan hands the records of a partition below an offset to each, in order.
+func (c *Client) Scan(ctx context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error {
+	if below == 0 {
+		return nil
+	}
+	cfg := c.readerConfig("coinbit-ops")
+	cfg.Consumer.MaxWaitTime = 20 * time.Millisecond // a consumer closes only when its last fetch returns
+	cfg.Consumer.Fetch.Default = 4 << 20
+	reader, err := sarama.NewConsumer(c.settings.Brokers, cfg)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	defer func() { _ = reader.Close() }()
+	records, err := reader.ConsumePartition(topic, partition, sarama.OffsetOldest)
+	if err != nil {
+		return fmt.Errorf("read %s/%d: %w", topic, partition, err)
+	}
+	defer func() { _ = records.Close() }()
+	idle := time.NewTimer(stall)
+	defer idle.Stop()
+	for n := 0; ; n++ {
+		if n%4096 == 0 {
+			idle.Reset(stall)
+		}
+		select {
+		case m := <-records.Messages():
+			if m.Offset >= below {
+				return nil
+			}
+			if err := each(m); err != nil || m.Offset == below-1 {
+				return err
+			}
+		case err := <-records.Errors():
+			return fmt.Errorf("read %s/%d: %w", topic, partition, err)
+		case <-idle.C:
+			return fmt.Errorf("read %s/%d: %d records in %s: %w", topic, partition, n%4096, stall, ErrUnreachable)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

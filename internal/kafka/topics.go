@@ -74,6 +74,27 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 	return describe(meta, topics)
 }
 
+// Inspect is Ensure for those that only read: a topic that is missing is an error.
+func (c *Client) Inspect(ctx context.Context, topics []stream.Topic) (Cluster, error) {
+	return await(ctx, func() (Cluster, error) {
+		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-admin"))
+		if err != nil {
+			return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		defer func() { _ = client.Close() }()
+		meta, err := metadata(client, topics)
+		if err != nil {
+			return Cluster{}, err
+		}
+		for _, t := range topics {
+			if found(meta, t.Name) == nil {
+				return Cluster{}, fmt.Errorf("topic %s is not there: BROKER names another cluster, or no service has run on it yet", t.Name)
+			}
+		}
+		return describe(meta, topics)
+	})
+}
+
 // detail is the creation request of t: the replication factor is the smaller of
 // 3 and the number of brokers unless it was given.
 func (c *Client) detail(t stream.Topic, partitions int32, replication int16, brokers int) *sarama.TopicDetail {

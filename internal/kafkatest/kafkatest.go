@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -49,6 +50,11 @@ type Options struct {
 	Port int
 	// Props are added to every broker's server.properties and win.
 	Props map[string]string
+	// Listeners are further client listeners, by name; Advertise, asked once for
+	// each broker (from 0) and listener, returns the address that clients are
+	// told instead of the one that the broker listens on: that of a proxy.
+	Listeners []string
+	Advertise func(broker int, listener, addr string) (string, error)
 	// Log receives what the brokers print (warnings and errors); may be nil.
 	Log io.Writer
 }
@@ -68,7 +74,10 @@ type broker struct {
 	addr string
 	dir  string
 	proc *child.Process // nil before the first start
-	tail *tailWriter    // what proc printed last
+
+	// further listeners, as server.properties takes them
+	listeners, advertised, protocols string
+	tail                             *tailWriter // what proc printed last
 }
 
 // Start starts the brokers and returns when all of them answer and know each
@@ -146,21 +155,27 @@ func (c *Cluster) configure(o Options) error {
 			return err
 		}
 		b := &broker{id: i + 1, addr: localAddr(port), dir: filepath.Join(c.dir, fmt.Sprintf("broker-%d", i+1))}
+		for _, name := range o.Listeners {
+			if err := b.listen(o, i, name); err != nil {
+				return err
+			}
+		}
 		c.brokers = append(c.brokers, b)
 		controllers = append(controllers, localAddr(controllerPort))
 		voters = append(voters, fmt.Sprintf("%d@%s", b.id, controllers[i]))
 	}
 	for i, b := range c.brokers {
 		props := map[string]string{
-			"process.roles":              "broker,controller",
-			"node.id":                    strconv.Itoa(b.id),
-			"controller.quorum.voters":   strings.Join(voters, ","),
-			"controller.listener.names":  "CONTROLLER",
-			"inter.broker.listener.name": "PLAINTEXT",
-			"listeners":                  "PLAINTEXT://" + b.addr + ",CONTROLLER://" + controllers[i],
-			"advertised.listeners":       "PLAINTEXT://" + b.addr,
-			"log.dirs":                   filepath.ToSlash(filepath.Join(b.dir, "data")),
-			"auto.create.topics.enable":  "false",
+			"process.roles":                  "broker,controller",
+			"node.id":                        strconv.Itoa(b.id),
+			"controller.quorum.voters":       strings.Join(voters, ","),
+			"controller.listener.names":      "CONTROLLER",
+			"inter.broker.listener.name":     "PLAINTEXT",
+			"listeners":                      "PLAINTEXT://" + b.addr + ",CONTROLLER://" + controllers[i] + b.listeners,
+			"advertised.listeners":           "PLAINTEXT://" + b.addr + b.advertised,
+			"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + b.protocols,
+			"log.dirs":                       filepath.ToSlash(filepath.Join(b.dir, "data")),
+			"auto.create.topics.enable":      "false",
 			// A killed broker may come back only when its old session is over.
 			"broker.session.timeout.ms":                        "4000",
 			"broker.heartbeat.interval.ms":                     "1000",
@@ -190,6 +205,22 @@ func (c *Cluster) configure(o Options) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// listen adds a listener on a free port.
+func (b *broker) listen(o Options, i int, name string) error {
+	port, err := child.FreePort()
+	if err != nil {
+		return err
+	}
+	advertised, err := o.Advertise(i, name, localAddr(port))
+	if err != nil {
+		return err
+	}
+	b.listeners += "," + name + "://" + localAddr(port)
+	b.advertised += "," + name + "://" + advertised
+	b.protocols += "," + name + ":PLAINTEXT"
 	return nil
 }
 
@@ -286,6 +317,9 @@ func (c *Cluster) Exited(i int) <-chan struct{} { return c.brokers[i].proc.Done(
 
 // Kill ends broker i (from 0) as kill -9 does.
 func (c *Cluster) Kill(i int) { c.brokers[i].proc.Kill() }
+
+// Signal sends broker i (from 0) a signal.
+func (c *Cluster) Signal(i int, s syscall.Signal) error { return c.brokers[i].proc.Signal(s) }
 
 // StopBroker ends broker i (from 0) in an orderly way, or kills it after a
 // deadline.

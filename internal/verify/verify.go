@@ -1,0 +1,417 @@
+// Package verify folds the logs anew with the pure core and holds the tables
+// against them. It only reads, and it knows Kafka only as a Source.
+package verify
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/IBM/sarama"
+	"google.golang.org/protobuf/proto"
+
+	"coinbit/internal/kafka"
+	"coinbit/internal/pb"
+	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
+)
+
+// Source is what verify reads.
+type Source interface {
+	// HighWaters is the high watermark of each partition of a topic.
+	HighWaters(ctx context.Context, topic string) (map[int32]int64, error)
+	// Committed is the offset that a group goes on from in each partition.
+	Committed(ctx context.Context, group, topic string) (map[int32]int64, error)
+	// Scan hands the records of a partition below an offset to each, in order.
+	Scan(ctx context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error
+}
+
+// Options of Run.
+type Options struct {
+	// Partitions of every co-partitioned topic.
+	Partitions int32
+	// Rule to fold with: the one in force.
+	Rule wallet.Rule
+	// Found is told each difference as it is found.
+	Found func(Difference)
+	// Progress is told how many of all records are read; may be nil.
+	Progress func(read, of int64)
+}
+
+// Difference is one field that is not what the log demands.
+type Difference struct {
+	Where     string `json:"where"` // a topic
+	Wallet    string `json:"wallet,omitempty"`
+	Partition int32  `json:"partition"`
+	// Offset up to which the row says it has applied its input, or of the record.
+	Offset int64  `json:"offset"`
+	Field  string `json:"field"`
+	Got    string `json:"got"`
+	Want   string `json:"want"`
+}
+
+func (d Difference) String() string {
+	return fmt.Sprintf("%s %d:%d %s: %s is %s, want %s", d.Where, d.Partition, d.Offset, d.Wallet, d.Field, d.Got, d.Want)
+}
+
+// Report says what was compared.
+type Report struct {
+	Deposits    int64 `json:"deposits"`
+	FlagEvents  int64 `json:"flag_events"`
+	Rows        int64 `json:"rows"`
+	DeadLetters int64 `json:"dead_letters"`
+	// OtherRule are rows that carry another rule than the one in force: of them
+	// the account is compared, the window cannot be.
+	OtherRule   int64 `json:"rows_with_another_rule"`
+	Differences int64 `json:"differences"`
+}
+
+const (
+	depositLog = string(stream.DepositStream)
+	flagLog    = string(stream.FlagWalletStream)
+)
+
+// run is one verification.
+type run struct {
+	Source
+	Options
+	ctx       context.Context //nolint:containedctx // for the run
+	report    Report
+	read, all int64
+	committed map[stream.Group]map[int32]int64
+	ends      map[string]map[int32]int64
+	// dead letters that are there and were not yet asked for
+	dead map[position]bool
+}
+
+type position struct {
+	topic     string
+	partition int32
+	offset    int64
+}
+
+// Run compares the three tables, each row at the offset that it says it has
+// applied, with a fold of the logs, and the dead letters with what the fold sets
+// aside. It holds the rows and folds of one partition in memory at a time.
+//
+// The positions are fixed in an order that lets services run meanwhile: first
+// what the groups have committed, whose effects must be in the tables; then the
+// tables, whose offsets must be in the logs; then the logs.
+func Run(ctx context.Context, s Source, o Options) (Report, error) {
+	r := &run{Source: s, Options: o, ctx: ctx, ends: make(map[string]map[int32]int64),
+		committed: make(map[stream.Group]map[int32]int64), dead: make(map[position]bool)}
+	for _, g := range stream.Groups() {
+		var err error
+		if r.committed[g], err = s.Committed(ctx, string(g), input(g)); err != nil {
+			return r.report, err
+		}
+	}
+	for _, topic := range []string{
+		string(stream.BalanceGroup.Table()), string(stream.ThresholdGroup.Table()), string(stream.FlaggerGroup.Table()),
+		depositLog, flagLog, string(stream.DepositDeadLetter), string(stream.FlagWalletDeadLetter),
+	} {
+		ends, err := s.HighWaters(ctx, topic)
+		if err != nil {
+			return r.report, err
+		}
+		r.ends[topic] = ends
+		for _, end := range ends {
+			r.all += end
+		}
+	}
+	if err := r.readDeadLetters(); err != nil {
+		return r.report, err
+	}
+	for p := range o.Partitions {
+		if err := r.partition(p); err != nil {
+			return r.report, err
+		}
+	}
+	for at := range r.dead {
+		if at.offset < r.ends[at.topic][at.partition] {
+			r.found(Difference{Where: at.topic, Partition: at.partition, Offset: at.offset,
+				Field: "record", Got: "set aside", Want: "applied"})
+		}
+	}
+	return r.report, nil
+}
+
+func input(g stream.Group) string {
+	if g == stream.FlaggerGroup {
+		return flagLog
+	}
+	return depositLog
+}
+
+func (r *run) found(d Difference) {
+	r.report.Differences++
+	r.Found(d)
+}
+
+// scan reads a partition up to its fixed end.
+func (r *run) scan(topic string, partition int32, each func(*sarama.ConsumerMessage) error) error {
+	const step = 8192
+	return r.Scan(r.ctx, topic, partition, r.ends[topic][partition], func(m *sarama.ConsumerMessage) error {
+		if r.read++; r.Progress != nil && r.read%step == 0 {
+			r.Progress(r.read, r.all)
+		}
+		return each(m)
+	})
+}
+
+func (r *run) readDeadLetters() error {
+	for _, t := range []string{string(stream.DepositDeadLetter), string(stream.FlagWalletDeadLetter)} {
+		for p := range r.ends[t] {
+			err := r.scan(t, p, func(m *sarama.ConsumerMessage) error {
+				r.report.DeadLetters++
+				h := make(map[string]string)
+				for _, x := range m.Headers {
+					h[string(x.Key)] = string(x.Value)
+				}
+				partition, err := strconv.ParseInt(h[kafka.HeaderPartition], 10, 32)
+				offset, err2 := strconv.ParseInt(h[kafka.HeaderOffset], 10, 64)
+				if err != nil || err2 != nil {
+					r.found(Difference{Where: t, Partition: p, Offset: m.Offset, Field: "source position",
+						Got: strconv.Quote(h[kafka.HeaderPartition] + ":" + h[kafka.HeaderOffset]), Want: "a position"})
+					return nil
+				}
+				r.dead[position{h[kafka.HeaderTopic], int32(partition), offset}] = true
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// aside expects a dead letter for a record, if its group has committed it.
+func (r *run) aside(g stream.Group, m *sarama.ConsumerMessage, reason error) {
+	at := position{m.Topic, m.Partition, m.Offset}
+	if !r.dead[at] && m.Offset < r.committed[g][m.Partition] {
+		r.found(Difference{Where: m.Topic, Wallet: string(m.Key), Partition: m.Partition, Offset: m.Offset,
+			Field: "record", Got: "not set aside", Want: "a dead letter: " + reason.Error()})
+	}
+	delete(r.dead, at)
+}
+
+// partition compares everything about one partition.
+func (r *run) partition(p int32) error {
+	var tables [3]map[string]*row
+	for i, g := range []stream.Group{stream.BalanceGroup, stream.ThresholdGroup, stream.FlaggerGroup} {
+		var err error
+		if tables[i], err = r.rows(g, p); err != nil {
+			return err
+		}
+	}
+	balances, counters, flags := tables[0], tables[1], tables[2]
+	crossings, err := r.foldDeposits(p, balances, counters)
+	if err != nil {
+		return err
+	}
+	return r.foldFlagEvents(p, flags, counters, crossings)
+}
+
+// row is the newest record of a wallet in a table.
+type row struct {
+	group     stream.Group
+	partition int32
+	wallet    string
+	message   proto.Message // nil: none, or not to be read
+	next      int64         // offset up to which it has applied its input
+	compared  bool
+	behind    bool // said already
+}
+
+func (r *run) rows(g stream.Group, p int32) (map[string]*row, error) {
+	newest := make(map[string][]byte)
+	err := r.scan(string(g.Table()), p, func(m *sarama.ConsumerMessage) error {
+		if !stream.Reserved(string(m.Key)) {
+			newest[string(m.Key)] = m.Value
+		}
+		return nil
+	})
+	rows := make(map[string]*row, len(newest))
+	for walletID, value := range newest {
+		x := &row{group: g, partition: p, wallet: walletID}
+		rows[walletID] = x
+		r.report.Rows++
+		if x.message, x.next = load(g, value); x.message == nil {
+			x.compared, x.behind = true, true
+			r.differs(x, "row", fmt.Sprintf("%.40x", value), "a readable row")
+		}
+	}
+	return rows, err
+}
+
+// load reads a row; nil for one that the group's processor could not read either.
+func load(g stream.Group, value []byte) (proto.Message, int64) {
+	var err error
+	switch g {
+	case stream.BalanceGroup:
+		if v, e := new(stream.BalanceEncoder).Decode(value); e == nil {
+			if _, err = stream.LoadBalance(v); err == nil && v != nil {
+				m := v.(*pb.Balance) //nolint:forcetypeassert // LoadBalance took it
+				return m, m.GetAccount().GetNextOffset()
+			}
+		}
+	case stream.ThresholdGroup:
+		if v, e := new(stream.CounterEncoder).Decode(value); e == nil {
+			if _, err = stream.LoadCounter(v); err == nil && v != nil {
+				m := v.(*pb.Counter) //nolint:forcetypeassert // LoadCounter took it
+				return m, m.GetAccount().GetNextOffset()
+			}
+		}
+	case stream.FlaggerGroup:
+		if v, e := new(stream.FlagEncoder).Decode(value); e == nil {
+			if _, err = stream.LoadFlag(v); err == nil && v != nil {
+				m := v.(*pb.Flag) //nolint:forcetypeassert // LoadFlag took it
+				return m, m.NextOffset
+			}
+		}
+	}
+	return nil, 0
+}
+
+func (r *run) differs(x *row, field, got, want string) {
+	r.found(Difference{Where: string(x.group.Table()), Wallet: x.wallet, Partition: x.partition, Offset: x.next,
+		Field: field, Got: got, Want: want})
+}
+
+// reach compares a row once its wallet's fold has reached the row's offset. want
+// makes the row that the fold gives; offset is of the record just folded.
+func (r *run) reach(rows map[string]*row, g stream.Group, m *sarama.ConsumerMessage, want func() proto.Message) {
+	x := rows[string(m.Key)]
+	if x == nil {
+		x = &row{group: g, partition: m.Partition, wallet: string(m.Key), compared: true}
+		rows[x.wallet] = x
+	}
+	switch {
+	case !x.compared && x.next == m.Offset+1:
+		x.compared = true
+		r.compare(x, want())
+	case x.next <= m.Offset && !x.behind && m.Offset < r.committed[g][m.Partition]:
+		x.behind = true
+		got := strconv.FormatInt(x.next, 10)
+		if x.message == nil {
+			got = "no row"
+		}
+		r.differs(x, "next_offset", got, fmt.Sprintf("at least %d, which the group has committed", m.Offset+1))
+	}
+	if !x.compared && x.next <= m.Offset {
+		x.compared = true
+		r.differs(x, "next_offset", strconv.FormatInt(x.next, 10), "the offset after one of the wallet's records")
+	}
+}
+
+func (r *run) compare(x *row, want proto.Message) {
+	got := x.message
+	if c, ok := got.(*pb.Counter); ok && !proto.Equal(c.GetWindow().GetRule(), want.(*pb.Counter).GetWindow().GetRule()) { //nolint:forcetypeassert // both are
+		r.report.OtherRule++
+		got, want = c.Account, want.(*pb.Counter).Account //nolint:forcetypeassert // both are
+	}
+	diff("", got.ProtoReflect(), want.ProtoReflect(), func(field, got, want string) { r.differs(x, field, got, want) })
+}
+
+// left names rows that the log never reached.
+func (r *run) left(rows map[string]*row) {
+	for _, x := range rows {
+		if !x.compared {
+			r.differs(x, "next_offset", strconv.FormatInt(x.next, 10), "the offset after one of the wallet's records")
+		}
+	}
+}
+
+// foldDeposits compares balances and counters, and returns the wallet of each
+// crossing by the offset that tipped it.
+func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int64]string, error) {
+	folds := make(map[string]*wallet.Counter)
+	crossings := make(map[int64]string)
+	codec := new(stream.DepositEncoder)
+	err := r.scan(depositLog, p, func(m *sarama.ConsumerMessage) error {
+		r.report.Deposits++
+		d, reason := stream.CheckDeposit(r.recordOf(m), decoded(codec.Decode, m))
+		if reason != nil {
+			r.aside(stream.BalanceGroup, m, reason)
+			return nil
+		}
+		c := folds[string(m.Key)]
+		if c == nil {
+			c = new(wallet.Counter)
+			folds[string(m.Key)] = c
+		}
+		outcome := c.Apply(d, r.Rule)
+		if outcome.Verdict == wallet.Overflow {
+			r.aside(stream.BalanceGroup, m, fmt.Errorf("the balance would overflow"))
+		}
+		if outcome.Emit {
+			crossings[m.Offset] = string(m.Key)
+		}
+		r.reach(balances, stream.BalanceGroup, m, func() proto.Message { return stream.StoreBalance(c.Account) })
+		r.reach(counters, stream.ThresholdGroup, m, func() proto.Message { return stream.StoreCounter(*c) })
+		return nil
+	})
+	r.left(balances)
+	r.left(counters)
+	return crossings, err
+}
+
+// foldFlagEvents compares flags, and crossings with the events about them.
+func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings map[int64]string) error {
+	folds := make(map[string]*wallet.Flag)
+	codec := new(stream.FlagEventEncoder)
+	told := make(map[string]int64) // the latest crossing of each wallet
+	err := r.scan(flagLog, p, func(m *sarama.ConsumerMessage) error {
+		r.report.FlagEvents++
+		e, reason := stream.CheckFlagEvent(r.recordOf(m), decoded(codec.Decode, m))
+		if reason != nil {
+			r.aside(stream.FlaggerGroup, m, reason)
+			return nil
+		}
+		if e.Crossing != nil {
+			told[string(m.Key)] = max(told[string(m.Key)], e.Crossing.Offset+1)
+			// What lies beyond the wallet's row is not judged: it may be on its way.
+			c := counters[string(m.Key)]
+			judged := c != nil && e.Crossing.Offset < c.next && e.Crossing.Rule == r.Rule
+			if judged && crossings[e.Crossing.Offset] != string(m.Key) {
+				r.found(Difference{Where: flagLog, Wallet: string(m.Key), Partition: p, Offset: m.Offset,
+					Field: "crossing", Got: fmt.Sprintf("at deposit %d:%d", p, e.Crossing.Offset), Want: "none there"})
+			}
+		}
+		f := folds[string(m.Key)]
+		if f == nil {
+			f = new(wallet.Flag)
+			folds[string(m.Key)] = f
+		}
+		f.Apply(e)
+		r.reach(flags, stream.FlaggerGroup, m, func() proto.Message { return stream.StoreFlag(*f) })
+		return nil
+	})
+	r.left(flags)
+	// A row keeps its latest crossing: after a crash an earlier one may never be
+	// told, but then the later one is, which raises whatever the earlier would.
+	for offset, walletID := range crossings {
+		if told[walletID] <= offset && offset < r.committed[stream.ThresholdGroup][p] {
+			r.found(Difference{Where: flagLog, Wallet: walletID, Partition: p, Offset: offset,
+				Field: "crossing", Got: "none", Want: fmt.Sprintf("one at deposit %d:%d", p, offset)})
+		}
+	}
+	return err
+}
+
+func (r *run) recordOf(m *sarama.ConsumerMessage) stream.Record {
+	return stream.Record{Key: string(m.Key), Partition: m.Partition, Offset: m.Offset, Partitions: r.Partitions}
+}
+
+// decoded is a record's value as Goka hands it to a callback: nil for none.
+func decoded(decode func([]byte) (any, error), m *sarama.ConsumerMessage) any {
+	if m.Value == nil {
+		return nil
+	}
+	v, err := decode(m.Value)
+	if err != nil {
+		return &stream.Malformed{Reason: err.Error()} // cannot be: codecs are total
+	}
+	return v
+}

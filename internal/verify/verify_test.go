@@ -1,0 +1,340 @@
+package verify_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"google.golang.org/protobuf/proto"
+
+	"coinbit/internal/kafka"
+	"coinbit/internal/pb"
+	"coinbit/internal/stream"
+	"coinbit/internal/verify"
+	"coinbit/internal/wallet"
+)
+
+const (
+	partitions = 2
+	start      = 1_700_000_000_000
+)
+
+var rule = wallet.Rule{Threshold: wallet.Amount{Units: 10_000}, PeriodMs: 120_000}
+
+// world is a cluster in memory: logs, tables as the processors would leave them,
+// and committed offsets.
+type world struct {
+	t         *testing.T
+	topics    map[string][partitions][]*sarama.ConsumerMessage
+	committed map[string]int64 // by group: how much of every partition; none: all
+	rows      map[string]map[string]proto.Message
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{t: t, topics: map[string][partitions][]*sarama.ConsumerMessage{}, committed: map[string]int64{},
+		rows: map[string]map[string]proto.Message{}}
+}
+
+func (w *world) HighWaters(_ context.Context, topic string) (map[int32]int64, error) {
+	ends := map[int32]int64{}
+	for p, log := range w.topics[topic] {
+		ends[int32(p)] = int64(len(log))
+	}
+	return ends, nil
+}
+
+func (w *world) Committed(ctx context.Context, group, topic string) (map[int32]int64, error) {
+	all, err := w.HighWaters(ctx, topic)
+	if most, ok := w.committed[group]; ok {
+		for p := range all {
+			all[p] = min(all[p], most)
+		}
+	}
+	return all, err
+}
+
+func (w *world) Scan(_ context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error {
+	for _, m := range w.topics[topic][partition][:below] {
+		if err := each(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) append(topic string, partition int32, key string, value []byte, headers ...*sarama.RecordHeader) int64 {
+	logs := w.topics[topic]
+	m := &sarama.ConsumerMessage{Topic: topic, Partition: partition, Offset: int64(len(logs[partition])), Key: []byte(key), Value: value, Headers: headers}
+	logs[partition] = append(logs[partition], m)
+	w.topics[topic] = logs
+	return m.Offset
+}
+
+func encode(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (w *world) deposit(d *pb.Deposit) {
+	p := stream.Partition(d.WalletId, partitions)
+	w.append("deposit", p, d.WalletId, encode(w.t, d))
+}
+
+// process does what the three processors do, by way of the rows as they lie in
+// the tables.
+func (w *world) process() {
+	for p := range int32(partitions) {
+		for _, m := range w.topics["deposit"][p] {
+			v, _ := new(stream.DepositEncoder).Decode(m.Value)
+			if m.Value == nil {
+				v = nil
+			}
+			d, reason := stream.CheckDeposit(stream.Record{Key: string(m.Key), Partition: p, Offset: m.Offset, Partitions: partitions}, v)
+			if reason != nil {
+				w.aside("deposit_dead_letter", m)
+				continue
+			}
+			a, err := stream.LoadBalance(w.row("balance-table", m))
+			w.must(err)
+			if a.Apply(d) == wallet.Overflow {
+				w.aside("deposit_dead_letter", m)
+			}
+			w.set("balance-table", m, stream.StoreBalance(a))
+			c, err := stream.LoadCounter(w.row("threshold-table", m))
+			w.must(err)
+			if c.Apply(d, rule).Emit {
+				w.append("flag_wallet", p, string(m.Key), encode(w.t, &pb.FlagEvent{WalletId: string(m.Key),
+					Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: stream.StoreEvidence(c.Tip)}}}))
+			}
+			w.set("threshold-table", m, stream.StoreCounter(c))
+		}
+		for _, m := range w.topics["flag_wallet"][p] {
+			v, _ := new(stream.FlagEventEncoder).Decode(m.Value)
+			e, reason := stream.CheckFlagEvent(stream.Record{Key: string(m.Key), Partition: p, Offset: m.Offset, Partitions: partitions}, v)
+			if reason != nil {
+				w.aside("flag_wallet_dead_letter", m)
+				continue
+			}
+			f, err := stream.LoadFlag(w.row("flagger-table", m))
+			w.must(err)
+			f.Apply(e)
+			w.set("flagger-table", m, stream.StoreFlag(f))
+		}
+	}
+}
+
+func (w *world) must(err error) {
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) row(table string, m *sarama.ConsumerMessage) any {
+	if r, ok := w.rows[table][string(m.Key)]; ok {
+		return r
+	}
+	return nil
+}
+
+func (w *world) set(table string, m *sarama.ConsumerMessage, row proto.Message) {
+	if w.rows[table] == nil {
+		w.rows[table] = map[string]proto.Message{}
+	}
+	w.rows[table][string(m.Key)] = row
+	w.append(table, m.Partition, string(m.Key), encode(w.t, row))
+}
+
+func (w *world) aside(topic string, m *sarama.ConsumerMessage) {
+	h := func(k, v string) *sarama.RecordHeader { return &sarama.RecordHeader{Key: []byte(k), Value: []byte(v)} }
+	w.append(topic, 0, string(m.Key), m.Value, h(kafka.HeaderTopic, m.Topic),
+		h(kafka.HeaderPartition, fmt.Sprint(m.Partition)), h(kafka.HeaderOffset, fmt.Sprint(m.Offset)))
+}
+
+func (w *world) verify() (verify.Report, []verify.Difference) {
+	var found []verify.Difference
+	report, err := verify.Run(context.Background(), w, verify.Options{Partitions: partitions, Rule: rule,
+		Found: func(d verify.Difference) { found = append(found, d) }})
+	w.must(err)
+	if report.Differences != int64(len(found)) {
+		w.t.Fatalf("reports %d of %d", report.Differences, len(found))
+	}
+	return report, found
+}
+
+// random fills the logs: repeats, keys, conflicts, garbage, late events, operators.
+func random(t *testing.T, seed uint64) *world {
+	w, r := newWorld(t), rand.New(rand.NewPCG(seed, 0))
+	var last *pb.Deposit
+	for i := range 200 {
+		d := &pb.Deposit{WalletId: fmt.Sprint("w", r.IntN(6)), Units: r.Int64N(5000), Nanos: 1 + r.Int32N(999_999_998),
+			AcceptedAtMs: start + int64(i)*2000 - r.Int64N(10_000), Id: r.Uint64()}
+		switch r.IntN(12) {
+		case 0:
+			if last != nil {
+				d = last
+			}
+		case 1, 2:
+			d.IdempotencyKey = fmt.Sprint("k", r.IntN(10))
+		case 3:
+			w.append("deposit", r.Int32N(partitions), "", []byte{0xff})
+		case 4:
+			w.append("deposit", r.Int32N(partitions), "w1", nil)
+		case 5:
+			d.Units = math.MaxInt64 // impossible
+		case 6:
+			p := stream.Partition(d.WalletId, partitions)
+			e := &pb.FlagEvent{WalletId: d.WalletId, Event: &pb.FlagEvent_Removal{Removal: &pb.OperatorRemoval{EventId: r.Uint64(), RemovedUpto: int64(i)}}}
+			w.append("flag_wallet", p, d.WalletId, encode(t, e))
+		}
+		last = d
+		w.deposit(d)
+	}
+	w.process()
+	for _, table := range []string{"balance-table", "threshold-table", "flagger-table"} {
+		w.append(table, 0, stream.ClaimKey, []byte("a claim"))
+	}
+	return w
+}
+
+func TestWhatProcessorsLeaveIsClean(t *testing.T) {
+	for seed := range uint64(300) {
+		w := random(t, seed)
+		if seed%2 == 1 { // lag is no difference
+			for _, g := range stream.Groups() {
+				w.committed[string(g)] = int64(seed % 40)
+			}
+		}
+		report, found := w.verify()
+		if len(found) > 0 {
+			t.Fatalf("seed %d: %v", seed, found)
+		}
+		if report.Deposits < 200 || report.Rows < 12 || report.FlagEvents == 0 || report.DeadLetters == 0 {
+			t.Fatalf("seed %d: %+v", seed, report)
+		}
+	}
+}
+
+// Each single field of each table's rows, changed by hand, is found and named.
+func TestEveryFieldIsCompared(t *testing.T) {
+	for _, table := range []string{"balance-table", "threshold-table", "flagger-table"} {
+		n := 0
+		for seed := range uint64(12) {
+			w := random(t, seed)
+			var wallets []string
+			for id := range w.rows[table] {
+				wallets = append(wallets, id)
+			}
+			slices.Sort(wallets)
+			for _, id := range wallets {
+				for i := 0; ; i++ {
+					row := proto.Clone(w.rows[table][id])
+					name, ok := corrupt(row, i)
+					if !ok {
+						break
+					}
+					v := *w
+					v.topics = map[string][partitions][]*sarama.ConsumerMessage{}
+					for k, l := range w.topics {
+						v.topics[k] = l
+					}
+					v.append(table, stream.Partition(id, partitions), id, encode(t, row))
+					_, found := v.verify()
+					if strings.HasPrefix(name, "window.rule") { // that is another rule, not a difference
+						continue
+					}
+					if !slices.ContainsFunc(found, func(d verify.Difference) bool { return d.Where == table && d.Wallet == id }) {
+						t.Fatalf("seed %d: %s of %s was changed, found %v", seed, name, id, found)
+					}
+					n++
+				}
+			}
+		}
+		t.Logf("%s: %d changes found", table, n)
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(w *world)
+		want  string
+	}{
+		"no row": {func(w *world) {
+			logs := w.topics["balance-table"]
+			logs[home] = slices.DeleteFunc(slices.Clone(logs[home]), func(m *sarama.ConsumerMessage) bool { return string(m.Key) == "w1" })
+			w.topics["balance-table"] = logs
+		}, "w1: next_offset is no row"},
+		"a row without deposits": {func(w *world) {
+			w.append("balance-table", stream.Partition("other", partitions), "other", encode(w.t, stream.StoreBalance(wallet.Account{NextOffset: 3})))
+		}, "other: next_offset is 3"},
+		"a row ahead of the log": {func(w *world) {
+			w.append("balance-table", home, "w1", encode(w.t, stream.StoreBalance(wallet.Account{NextOffset: 9999})))
+		}, "w1: next_offset is 9999"},
+		"an older row": {func(w *world) {
+			for _, m := range w.topics["threshold-table"][home] {
+				if string(m.Key) == "w1" {
+					w.append("threshold-table", home, "w1", m.Value)
+					return
+				}
+			}
+		}, "which the group has committed"},
+		"a tombstone": {func(w *world) { w.append("flagger-table", home, "w1", nil) }, "want a readable row"},
+		"garbage":     {func(w *world) { w.append("balance-table", home, "w1", []byte{0xff}) }, "want a readable row"},
+		"a crossing that is none": {func(w *world) {
+			e := &pb.Evidence{Partition: home, Offset: 0, Rule: &pb.Rule{ThresholdUnits: rule.Threshold.Units, PeriodMs: rule.PeriodMs}}
+			w.append("flag_wallet", home, "w1", encode(w.t, &pb.FlagEvent{WalletId: "w1", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: e}}}))
+		}, "crossing is at deposit"},
+		"a crossing that is missing": {func(w *world) {
+			for p := range w.topics["flag_wallet"] {
+				logs := w.topics["flag_wallet"]
+				logs[p] = nil
+				w.topics["flag_wallet"] = logs
+			}
+		}, "crossing is none"},
+		"a dead letter without need": {func(w *world) {
+			for _, m := range w.topics["deposit"][home] {
+				if string(m.Key) == "w1" && m.Value != nil {
+					w.aside("deposit_dead_letter", m)
+					return
+				}
+			}
+		}, "record is set aside, want applied"},
+		"a dead letter that is missing": {func(w *world) { delete(w.topics, "deposit_dead_letter") }, "not set aside"},
+		"a dead letter of nowhere":      {func(w *world) { w.append("deposit_dead_letter", 0, "w1", nil) }, "source position is"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := random(t, 4)
+			c.spoil(w)
+			_, found := w.verify()
+			if !slices.ContainsFunc(found, func(d verify.Difference) bool { return strings.Contains(d.String(), c.want) }) {
+				t.Errorf("found %v, want %q", found, c.want)
+			}
+		})
+	}
+}
+
+var home = stream.Partition("w1", partitions)
+
+// Rows of another rule are counted; their accounts are compared all the same.
+func TestAnotherRule(t *testing.T) {
+	w := random(t, 3)
+	rule.PeriodMs /= 2
+	defer func() { rule.PeriodMs *= 2 }()
+	report, found := w.verify()
+	if report.OtherRule == 0 {
+		t.Fatalf("%+v", report)
+	}
+	for _, d := range found {
+		if d.Where == "threshold-table" {
+			t.Errorf("found %v", d)
+		}
+	}
+}

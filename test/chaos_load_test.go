@@ -1,0 +1,157 @@
+//go:build kafka
+
+package test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// entry is one deposit that a client made, recognised in the log by its amount:
+// no two are equal.
+type entry struct {
+	wallet   string
+	nanos    int64
+	key      string
+	verdict  verdict
+	position string // told by an acknowledgement
+}
+
+// sight is one balance that a client saw on one API instance.
+type sight struct {
+	api, wallet string
+	nanos       int64
+	position    string // of its own deposit that the answer must hold; may be empty
+}
+
+// ledger is all that the clients of one round were told.
+type ledger struct {
+	wallets []string
+	mu      sync.Mutex
+	entries map[int64]*entry // by nanos
+	sights  []sight          // in order for each API instance and wallet
+	broken  []string
+	next    int64
+}
+
+func newLedger(round int, wallets int) *ledger {
+	l := &ledger{entries: map[int64]*entry{}}
+	for i := range wallets {
+		l.wallets = append(l.wallets, fmt.Sprintf("c-%s-%d-%02d", runID, round, i))
+	}
+	return l
+}
+
+// nanos makes an amount of some cents that no other deposit of the round has.
+func (l *ledger) nanos(cents int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next++
+	return cents*(nano/100) + l.next
+}
+
+func (l *ledger) note(e *entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries[e.nanos] = e
+}
+
+func (l *ledger) told(e *entry, a answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.verdict, e.position = a.verdict, a.position
+	if a.verdict == broken {
+		l.broken = append(l.broken, a.detail)
+		e.verdict = unknown
+	}
+}
+
+func (l *ledger) saw(s sight) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sights = append(l.sights, s)
+}
+
+func (l *ledger) count() (counts [3]int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.entries {
+		counts[e.verdict]++
+	}
+	return counts
+}
+
+// run lets clients of every API instance deposit and read until ctx is done, and
+// then get their answers: with Idempotency-Keys they ask until they have one.
+func (l *ledger) run(ctx context.Context, seed uint64, apis []*client) {
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		rnd := rand.New(rand.NewPCG(seed, uint64(worker)))
+		c := apis[worker%len(apis)]
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				i := rnd.IntN(len(l.wallets))
+				// The higher a wallet's number the larger its deposits: some cross the
+				// threshold, some never do.
+				e := &entry{wallet: l.wallets[i], verdict: unknown,
+					nanos: l.nanos(1 + rnd.Int64N(int64(20_000+9_000*i)))}
+				if worker >= 6 {
+					e.key = strconv.FormatUint(rnd.Uint64(), 36)
+				}
+				l.note(e)
+				l.deposit(c, apis, e, rnd)
+				l.pause(ctx, time.Duration(rnd.IntN(20))*time.Millisecond)
+			}
+		})
+	}
+	for i, c := range apis {
+		rnd := rand.New(rand.NewPCG(seed, uint64(100+i)))
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				l.look(c, l.wallets[rnd.IntN(len(l.wallets))], "")
+				l.pause(ctx, 5*time.Millisecond)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (l *ledger) deposit(c *client, apis []*client, e *entry, rnd *rand.Rand) {
+	if e.key == "" {
+		a := c.post(e.wallet, decimal(e.nanos), "")
+		l.told(e, a)
+		if a.verdict == acked && rnd.IntN(4) == 0 { // read your writes, at whichever API
+			l.look(apis[rnd.IntN(len(apis))], e.wallet, a.position)
+		}
+		return
+	}
+	for deadline := time.Now().Add(120 * time.Second); ; pause(100 * time.Millisecond) {
+		a := apis[rnd.IntN(len(apis))].post(e.wallet, decimal(e.nanos), e.key)
+		l.told(e, a)
+		if a.verdict == acked || a.verdict == broken || time.Now().After(deadline) {
+			return
+		}
+	}
+}
+
+func (l *ledger) look(c *client, wallet, position string) {
+	s, ok, err := c.check(wallet, position)
+	if err != nil {
+		l.mu.Lock()
+		l.broken = append(l.broken, err.Error())
+		l.mu.Unlock()
+	} else if ok {
+		l.saw(sight{c.base, wallet, s.nanos, position})
+	}
+}
+
+func (l *ledger) pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
