@@ -40,7 +40,7 @@ func services() []service {
 		service{"flag", "operator: raise a wallet's flag by hand, or clear it with -remove",
 			"coinbit -service=flag -wallet 69da5a28 -remove", runFlag},
 		service{"verify", "fold the logs anew and compare every table row; exit 1 if any differs, -json for machines",
-			"coinbit -service=verify -json > report.ndjson", runVerify},
+			"coinbit -service=verify -json", runVerify},
 		service{"health", "ask a running service's /readyz, exit 0 when it is ready",
 			"ADMIN_PORT=9100 coinbit -service=health", runHealth},
 	)
