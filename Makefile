@@ -44,7 +44,7 @@ run-kafka: kafka-jars ## one real Apache Kafka on 127.0.0.1:9092, without contai
 
 ##@ Test
 
-.PHONY: test test-kafka chaos fuzz
+.PHONY: test test-kafka chaos planted fuzz
 test: ## all tests that need only Go
 	go test -race -timeout 10m ./...
 	SCHEDULES=1000000 go test -count=1 -run TestSchedules -v ./internal/model
@@ -55,6 +55,9 @@ test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their
 
 chaos: $(if $(BROKER),,kafka-jars) ## faults under load on a real Kafka, judged by an oracle: FAULTS=60 SEED=1 BROKERS=1|3 KINDS=names,groups
 	FAULTS=$(FAULTS) SEED=$(SEED) BROKERS=$(BROKERS) KINDS='$(KINDS)' go test -race -tags kafka -count=1 -timeout 24h -v -run '^TestChaos$$' ./test
+
+planted: ## known bugs, put one at a time into a copy of the tree: a test must notice each
+	go test -tags planted -count=1 -timeout 20m -v ./test/planted
 
 fuzz: ## every fuzz function for FUZZTIME (default 10s)
 	@n=0; for pkg in $$(go list ./...); do \
@@ -77,6 +80,7 @@ check-format:
 check-vet:
 	go vet ./...
 	go vet -tags kafka ./...
+	go vet -tags planted ./test/planted
 
 check-lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 	golangci-lint run ./...

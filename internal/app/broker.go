@@ -46,6 +46,9 @@ func runAll(ctx context.Context, rt *Runtime, _ Command) error {
 	probe, cancel := context.WithTimeout(ctx, brokerProbe)
 	err := rt.client.Probe(probe)
 	cancel()
+	if errors.Is(err, kafka.ErrRefused) {
+		return usageError{err}
+	}
 	if err == nil {
 		rt.log.Info("a Kafka answers already, using it", "brokers", rt.cfg.Brokers)
 	} else {

@@ -31,7 +31,8 @@ const (
 type deposits struct {
 	*Runtime
 	emitter  atomic.Pointer[goka.Emitter]
-	count    atomic.Int32 // partitions, 0 while not known
+	end      atomic.Pointer[context.CancelCauseFunc] // of the emitter
+	count    atomic.Int32                            // partitions, 0 while not known
 	monitor  kafka.Monitor
 	inFlight atomic.Int64
 }
@@ -88,6 +89,13 @@ func (d *deposits) Append(ctx context.Context, deposit *pb.Deposit) (api.Positio
 	answered := make(chan answer, 1)
 	promise.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
 		d.inFlight.Add(-1)
+		if end := d.end.Load(); end != nil && kafka.Denied(err) {
+			(*end)(err) // the next is refused before it is sent
+		}
+		if errors.Is(err, goka.ErrEmitterAlreadyClosed) {
+			answered <- answer{err: fmt.Errorf("%w: %w", api.ErrRefused, err)}
+			return
+		}
 		if err != nil {
 			answered <- answer{err: fmt.Errorf("%w: %w", api.ErrUnknown, err)}
 			return
@@ -107,7 +115,7 @@ const flushTimeout = 4 * time.Second
 
 // attempt keeps an emitter until ctx is done.
 func (d *deposits) attempt(ctx context.Context) error {
-	cluster, err := d.ensure(ctx)
+	cluster, err := d.ensureFor(ctx, stream.RightsOf("api"))
 	if err != nil {
 		return err
 	}
@@ -121,6 +129,9 @@ func (d *deposits) attempt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("build emitter: %w", err)
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	d.end.Store(&end)
 	d.emitter.Store(emitter)
 	d.monitor.Run(ctx, d.client, d.log)
 	d.emitter.Store(nil)
@@ -129,6 +140,9 @@ func (d *deposits) attempt(ctx context.Context) error {
 	go func() { finished <- emitter.Finish() }()
 	select {
 	case err := <-finished:
+		if denied := context.Cause(ctx); kafka.Denied(denied) {
+			return fmt.Errorf("write to %s: %w", stream.DepositStream, denied)
+		}
 		return err
 	case <-time.After(flushTimeout):
 		return fmt.Errorf("deposits without an answer after %s: %w", flushTimeout, kafka.ErrUnreachable)

@@ -44,6 +44,9 @@ type Command struct {
 	// Wallet and Remove go with the service flag.
 	Wallet string
 	Remove bool
+	// ACLs and Principal go with the service topics.
+	ACLs      bool
+	Principal string
 	// JSON goes with the services that report.
 	JSON bool
 }
@@ -122,6 +125,8 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	fs.StringVar(&broker, "broker_name", "", "")
 	fs.StringVar(&cmd.Wallet, "wallet", "", "")
 	fs.BoolVar(&cmd.Remove, "remove", false, "")
+	fs.BoolVar(&cmd.ACLs, "acls", false, "")
+	fs.StringVar(&cmd.Principal, "principal", "", "")
 	fs.BoolVar(&cmd.JSON, "json", false, "")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -171,6 +176,12 @@ func (c *Command) choose(name, broker string) error {
 	}
 	if svc.name != "flag" && (c.Wallet != "" || c.Remove) {
 		return errors.New("-wallet and -remove go with -service=flag")
+	}
+	if (c.ACLs || c.Principal != "") && svc.name != "topics" {
+		return errors.New("-acls and -principal go with -service=topics")
+	}
+	if c.Principal != "" && !c.ACLs {
+		return errors.New("-principal goes with -acls")
 	}
 	if svc.name != "verify" && c.JSON {
 		return errors.New("-json goes with -service=verify")

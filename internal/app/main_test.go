@@ -78,13 +78,16 @@ func TestCommandLine(t *testing.T) {
 		says []string
 	}{
 		{"", exitUsage, []string{"-service is missing", "-service=all", "-service=api", "-service=balance", "-service=threshold",
-			"-service=flagger", "-service=broker", "-service=kafka", "-service=flag", "-service=health", "ROLLING_PERIOD"}},
+			"-service=flagger", "-service=broker", "-service=kafka", "-service=flag", "-service=topics", "-service=health", "ROLLING_PERIOD"}},
 		{"-service=nonsense", exitUsage, []string{`"nonsense"`, "-service=all"}},
 		{"-service=broker", exitUsage, []string{"-broker_name"}},
 		{"-service=broker -broker_name=api", exitUsage, []string{"balance, flagger or threshold"}},
 		{"-service=api -broker_name=balance", exitUsage, []string{"-broker_name goes with"}},
 		{"-service=flag", exitUsage, []string{"-wallet is missing"}},
 		{"-service=api -remove", exitUsage, []string{"go with -service=flag"}},
+		{"-service=api -acls", exitUsage, []string{"go with -service=topics"}},
+		{"-service=topics -principal User:%s", exitUsage, []string{"-principal goes with -acls"}},
+		{"-service=topics -acls -principal User:x", exitUsage, []string{"-principal", "%s"}},
 		{"-service=api more", exitUsage, []string{`"more"`}},
 		{"-bogus", exitUsage, []string{"-bogus"}},
 		{"-h", exitOK, []string{"-service=all", "STATE_DIR"}},

@@ -22,7 +22,7 @@ func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, flagTimeout)
 	defer cancel()
-	cluster, err := rt.ensure(ctx)
+	cluster, err := rt.ensureFor(ctx, stream.RightsOf("flag"))
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"coinbit/internal/api"
+	"coinbit/internal/kafka"
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
 )
@@ -221,6 +222,15 @@ func TestAppend(t *testing.T) {
 		t.Errorf("%d in flight after the late answer", n)
 	}
 
+	// For want of a right the emitter ends, so that the next is not even sent.
+	ended, end := context.WithCancelCause(context.Background())
+	d.end.Store(&end)
+	got = send(context.Background())
+	(<-held.answers)(nil, sarama.ErrTopicAuthorizationFailed)
+	if a := <-got; !errors.Is(a.err, api.ErrUnknown) || !kafka.Denied(context.Cause(ended)) {
+		t.Errorf("denied: %+v, ended by %v", a, context.Cause(ended))
+	}
+
 	// Before it, every error does.
 	refused := func(what string, deposit *pb.Deposit) {
 		t.Helper()
@@ -244,6 +254,12 @@ func TestAppend(t *testing.T) {
 	d.inFlight.Store(0)
 	d.emitter.Store(nil)
 	refused("without an emitter", deposit)
+	closed, err := goka.NewEmitter(nil, stream.DepositStream, new(stream.DepositEncoder),
+		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return held, nil }))
+	must(t, err)
+	must(t, closed.Finish())
+	d.emitter.Store(closed)
+	refused("with an emitter that has ended", deposit)
 	if len(held.answers) != 0 {
 		t.Error("a refused deposit was sent")
 	}

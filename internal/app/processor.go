@@ -57,7 +57,7 @@ type groupRun struct {
 
 // attempt builds a processor and runs it until it ends.
 func (r *groupRun) attempt(ctx context.Context) error {
-	cluster, err := r.ensure(ctx)
+	cluster, err := r.ensureFor(ctx, stream.RightsOf(string(r.name)))
 	if err != nil {
 		return err
 	}

@@ -78,9 +78,14 @@ func (rt *Runtime) rule() wallet.Rule {
 	return wallet.Rule{Threshold: rt.cfg.ThresholdAmount, PeriodMs: rt.cfg.RollingPeriod.Milliseconds()}
 }
 
-// ensure creates and checks the topics.
+// ensure creates and checks all topics.
 func (rt *Runtime) ensure(ctx context.Context) (kafka.Cluster, error) {
 	return rt.client.Ensure(ctx, stream.Topics(), rt.cfg.Partitions, rt.cfg.ReplicationFactor)
+}
+
+// ensureFor creates and checks the topics that rights speak of, and the rights.
+func (rt *Runtime) ensureFor(ctx context.Context, rights []stream.Right) (kafka.Cluster, error) {
+	return rt.client.Ensure(ctx, stream.TopicsIn(rights), rt.cfg.Partitions, rt.cfg.ReplicationFactor, rights...)
 }
 
 // Back-off of a service that failed, and how often an absent broker is probed.
@@ -109,8 +114,8 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 		case err == nil:
 			err = errors.New("ended without being told to")
 		}
-		if rt.client.Probe(ctx) != nil {
-			if !rt.awaitKafka(ctx, log, err) {
+		if probe := rt.client.Probe(ctx); probe != nil {
+			if !rt.awaitKafka(ctx, log, err, probe) {
 				return fmt.Errorf("%s: %w", name, kafka.ErrUnreachable)
 			}
 			backoff = firstBackoff
@@ -129,19 +134,36 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 	}
 }
 
-// oneLine folds the lists that Goka makes of errors.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// oneLine folds the lists that Goka makes of errors. What partition after
+// partition has to say is cut short.
+func oneLine(err error) string {
+	const longest = 500
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
+	}
+	return s
+}
 
-// awaitKafka waits until a broker answers; false when ctx was done first.
-func (rt *Runtime) awaitKafka(ctx context.Context, log *slog.Logger, cause error) bool {
+// awaitKafka waits until a broker answers; false when ctx was done first. A
+// failure has its cause; probe is what the first look at Kafka said after it.
+func (rt *Runtime) awaitKafka(ctx context.Context, log *slog.Logger, cause, probe error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	log.Warn("kafka is away, waiting for it", "brokers", rt.cfg.Brokers, "err", oneLine(cause))
-	since := time.Now()
-	for rt.client.Probe(ctx) != nil {
+	since, said, pause := time.Now(), "", probePause
+	for ; probe != nil; probe = rt.client.Probe(ctx) {
+		what, news := "kafka is away, waiting for it", "away"
+		if errors.Is(probe, kafka.ErrRefused) {
+			what, news, cause = "kafka refuses this client, trying again", probe.Error(), probe
+			pause = min(2*pause, maxBackoff) // accounts are locked for less
+		}
+		if news != said && ctx.Err() == nil {
+			log.Warn(what, "brokers", rt.cfg.Brokers, "err", oneLine(cause))
+			said, cause = news, probe
+		}
 		select {
-		case <-time.After(probePause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return false
 		}

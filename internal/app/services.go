@@ -39,6 +39,8 @@ func services() []service {
 			"coinbit -service=kafka", runKafka},
 		service{"flag", "operator: raise a wallet's flag by hand, or clear it with -remove",
 			"coinbit -service=flag -wallet 69da5a28 -remove", runFlag},
+		service{"topics", "admin: create and check all topics; with -acls print the rights that services need, as commands",
+			"coinbit -service=topics -acls -principal 'User:CN=%s'", runTopics},
 		service{"verify", "fold the logs anew and compare every table row; exit 1 if any differs, -json for machines",
 			"coinbit -service=verify -json", runVerify},
 		service{"health", "ask a running service's /readyz, exit 0 when it is ready",

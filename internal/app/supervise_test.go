@@ -2,12 +2,15 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"coinbit/internal/kafka"
+	"coinbit/internal/kafkatest"
 	"coinbit/internal/stream"
 )
 
@@ -106,6 +109,54 @@ func TestSuperviseWaitsForKafka(t *testing.T) {
 	must(t, <-done)
 	if s := log.String(); strings.Count(s, "kafka is away") != 1 || strings.Count(s, "kafka is back") != 1 || strings.Contains(s, "building it anew") {
 		t.Errorf("said:\n%s", s)
+	}
+}
+
+// A Kafka that does not let this client in is no absent one, and that is said
+// once for each reason.
+func TestSuperviseRefused(t *testing.T) {
+	pki, err := kafkatest.NewPKI(t.TempDir())
+	must(t, err)
+	cert, key, err := pki.Issue("broker", time.Now().Add(time.Hour))
+	must(t, err)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	must(t, err)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	must(t, err)
+	defer func() { _ = ln.Close() }()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_ = conn.(*tls.Conn).Handshake()
+				_ = conn.Close()
+			}()
+		}
+	}()
+	rt, log := runtimeOf(t, Options{}, "BROKER="+ln.Addr().String())
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- rt.supervise(ctx, "thing", failing(errAttempt)) }()
+	eventually(t, "the line about it", func() error {
+		if !strings.Contains(log.String(), "kafka refuses this client, trying again") {
+			return errors.New(log.String())
+		}
+		return nil
+	})
+	cancel()
+	if err := <-done; !errors.Is(err, kafka.ErrUnreachable) {
+		t.Errorf("got %v", err)
+	}
+	if s := log.String(); !strings.Contains(s, "KAFKA_TLS_CA") || strings.Contains(s, "kafka is away") || strings.Count(s, "\n") != 1 {
+		t.Errorf("said:\n%s", s)
+	}
+	// Nor is it one to start an embedded broker beside.
+	if err := runAll(context.Background(), rt, Command{}); !errors.As(err, &usageError{}) || !errors.Is(err, kafka.ErrRefused) {
+		t.Errorf("-service=all: %v", err)
 	}
 }
 

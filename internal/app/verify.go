@@ -17,7 +17,7 @@ import (
 // runVerify folds the logs anew, compares every row and prints what differs, a
 // line each. It changes nothing.
 func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
-	cluster, err := rt.client.Inspect(ctx, stream.Topics())
+	cluster, err := rt.client.Inspect(ctx, stream.Topics(), stream.RightsOf("verify")...)
 	if err != nil {
 		return err
 	}

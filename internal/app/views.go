@@ -15,6 +15,7 @@ import (
 	"github.com/lovoo/goka/storage"
 
 	"coinbit/internal/api"
+	"coinbit/internal/kafka"
 	"coinbit/internal/store"
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
@@ -118,7 +119,7 @@ func (v *view) get(walletID string) (any, error) {
 
 // attempt builds a view and runs it until it ends.
 func (v *view) attempt(ctx context.Context) error {
-	cluster, err := v.ensure(ctx)
+	cluster, err := v.ensureFor(ctx, stream.RightsOf("api", string(v.table)))
 	if err != nil {
 		return err
 	}
@@ -139,6 +140,8 @@ func (v *view) attempt(ctx context.Context) error {
 	var clients closers // Goka's view never closes the clients it builds
 	defer clients.close()
 	stale := v.metrics.staleRows.WithLabelValues(string(v.table))
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	view, err := goka.NewView(v.client.Brokers(), v.table, v.codec,
 		goka.WithViewLogger(gokaLogger{v.log}),
 		goka.WithViewHasher(stream.NewHasher),
@@ -150,7 +153,10 @@ func (v *view) attempt(ctx context.Context) error {
 		}),
 		goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer, error) {
 			reader, err := v.client.Reader(brokers, clientID)
-			return keep(&clients, reader, err)
+			if err != nil {
+				return nil, err
+			}
+			return keep(&clients, kafka.Telling(reader, func(err error) { fail(err) }), nil)
 		}),
 		goka.WithViewTopicManagerBuilder(func(brokers []string) (goka.TopicManager, error) {
 			manager, err := v.client.TopicManager(brokers)
@@ -160,7 +166,6 @@ func (v *view) attempt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("build view: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	var waiter sync.WaitGroup
 	waiter.Add(1)
 	go func() {
@@ -174,9 +179,13 @@ func (v *view) attempt(ctx context.Context) error {
 		}
 	}()
 	err = view.Run(ctx)
-	cancel()
+	denied := context.Cause(ctx)
+	fail(nil)
 	waiter.Wait()
 	v.caughtUp.Store(nil)
+	if kafka.Denied(denied) {
+		return denied
+	}
 	return err
 }
 

@@ -35,7 +35,9 @@ type Settings struct {
 type Client struct {
 	settings Settings
 	tls      *tls.Config
-	log      *slog.Logger
+	// subject and validUntil are of the client's certificate.
+	subject, validUntil string
+	log                 *slog.Logger
 }
 
 // NewClient reads the TLS files of s. Errors name the setting at fault.
@@ -61,6 +63,7 @@ func NewClient(s Settings, log *slog.Logger) (*Client, error) {
 			return nil, fmt.Errorf("KAFKA_TLS_CERT, KAFKA_TLS_KEY: %w", err)
 		}
 		c.tls.Certificates = []tls.Certificate{pair}
+		c.subject, c.validUntil = pair.Leaf.Subject.String(), pair.Leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
 	return c, nil
 }
@@ -148,30 +151,49 @@ func (c *Client) readerConfig(clientID string) *sarama.Config {
 
 // Reader builds the consumers that read tables.
 func (c *Client) Reader(brokers []string, clientID string) (sarama.Consumer, error) {
-	return sarama.NewConsumer(brokers, c.readerConfig(clientID))
+	reader, err := sarama.NewConsumer(brokers, c.readerConfig(clientID))
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	return reader, nil
 }
 
 // TopicManager builds what Goka asks about topics. It never creates one: Ensure does.
 func (c *Client) TopicManager(brokers []string) (goka.TopicManager, error) {
-	tm := goka.NewTopicManagerConfig()
-	tm.NoCreate = true
-	return goka.NewTopicManager(brokers, c.base("coinbit-topics"), tm)
+	tm, err := goka.NewTopicManager(brokers, c.base("coinbit-topics"), goka.NewTopicManagerConfig())
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	return topicManager{tm}, nil
 }
+
+// topicManager leaves topics to Ensure. Goka's would also read their
+// configuration, which takes a right of its own.
+type topicManager struct{ goka.TopicManager }
+
+func (topicManager) EnsureTableExists(string, int) error  { return nil }
+func (topicManager) EnsureStreamExists(string, int) error { return nil }
 
 // Probe answers nil when a broker answers a metadata request within about
 // dialTimeout, else an error that wraps ErrUnreachable.
 func (c *Client) Probe(ctx context.Context) error {
-	cfg := c.base("coinbit-probe")
-	cfg.Metadata.Retry.Max = 0
-	cfg.Net.DialTimeout, cfg.Net.ReadTimeout, cfg.Net.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
+	cfg := c.probeConfig()
 	_, err := await(ctx, func() (struct{}, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, cfg)
 		if err != nil {
-			return struct{}{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return struct{}{}, c.unreachable(err)
 		}
 		return struct{}{}, client.Close()
 	})
 	return err
+}
+
+// probeConfig gives up soon.
+func (c *Client) probeConfig() *sarama.Config {
+	cfg := c.base("coinbit-probe")
+	cfg.Metadata.Retry.Max = 0
+	cfg.Net.DialTimeout, cfg.Net.ReadTimeout, cfg.Net.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
+	return cfg
 }
 
 // await runs f, which has no context of its own, and stops waiting when ctx is

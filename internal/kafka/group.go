@@ -32,6 +32,7 @@ func (c *Client) GroupBuilder(inflight *Inflight, owner Owner) goka.ConsumerGrou
 			return nil, err
 		}
 		g := &consumerGroup{ConsumerGroup: inner, inflight: inflight, owner: owner, errs: make(chan error), stop: make(chan struct{})}
+		g.lacks = c.denied(stream.Right{Operation: stream.Read, Resource: stream.GroupResource, Name: group})
 		g.watcher.Add(1)
 		go g.watch()
 		return g, nil
@@ -50,8 +51,11 @@ type consumerGroup struct {
 	stop     chan struct{}
 	watcher  sync.WaitGroup
 
+	lacks error // what to say when Kafka denies the group
+
 	mu   sync.Mutex
 	last error
+	end  context.CancelFunc // of the session
 }
 
 // Errors satisfies sarama.ConsumerGroup; watch reads the real channel.
@@ -67,6 +71,9 @@ func (g *consumerGroup) watch() {
 			}
 			g.mu.Lock()
 			g.last = errors.Join(g.last, err)
+			if Denied(err) && g.end != nil { // sarama would go on asking, and nobody would know
+				g.end()
+			}
 			g.mu.Unlock()
 		case <-g.stop:
 			return
@@ -95,7 +102,7 @@ const rejoinPause = 50 * time.Millisecond
 // Consume runs sessions until ctx is done or one fails.
 func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
 	for {
-		err := g.ConsumerGroup.Consume(ctx, topics, handler{h, g.inflight, g.owner})
+		err := g.session(ctx, topics, handler{h, g.inflight, g.owner})
 		if ctx.Err() != nil {
 			if errors.Is(err, stream.ErrSessionOver) || errors.Is(err, context.Canceled) {
 				return nil
@@ -104,6 +111,10 @@ func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.C
 		}
 		failed := g.takeError()
 		switch {
+		case errors.Is(failed, sarama.ErrGroupAuthorizationFailed) || errors.Is(err, sarama.ErrGroupAuthorizationFailed):
+			return g.lacks
+		case Denied(failed):
+			return failed
 		case errors.Is(failed, sarama.ErrOffsetOutOfRange) || errors.Is(err, sarama.ErrOffsetOutOfRange):
 			return fmt.Errorf("the committed offset is not in the log: a topic of %v was truncated or re-created; "+
 				"restore it, or delete this group's offsets and its table together to fold it anew: %w",
@@ -119,6 +130,16 @@ func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.C
 			return nil
 		}
 	}
+}
+
+// session is one session, which watch may end.
+func (g *consumerGroup) session(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	g.mu.Lock()
+	g.end = end
+	g.mu.Unlock()
+	return g.ConsumerGroup.Consume(ctx, topics, h)
 }
 
 // handler passes Goka a session and claims that keep count of what is in flight.
@@ -149,7 +170,9 @@ func (h handler) claim(s sarama.ConsumerGroupSession) error {
 	}
 	var failed error
 	for range partitions {
-		failed = errors.Join(failed, <-errs)
+		if err := <-errs; failed == nil || err != nil && err.Error() != failed.Error() { // each may lack the same right
+			failed = errors.Join(failed, err)
+		}
 	}
 	if s.Context().Err() != nil {
 		return stream.ErrSessionOver

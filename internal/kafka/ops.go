@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,7 +27,7 @@ func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Cl
 	ends, err := await(ctx, func() (map[int32]int64, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return nil, c.unreachable(err)
 		}
 		defer func() { _ = client.Close() }()
 		partitions, err := of(client)
@@ -52,7 +53,7 @@ func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Cl
 func (c *Client) Send(ctx context.Context, topic, key string, value []byte) (int64, error) {
 	producer, err := c.ProducerBuilder(ProducerOptions{}, nil)(c.settings.Brokers, "coinbit-ops", stream.NewHasher)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return 0, err
 	}
 	defer func() { _ = producer.Close() }()
 	return awaitPromise(ctx, producer.Emit(topic, key, value))
@@ -84,7 +85,7 @@ func awaitPromise(ctx context.Context, p *goka.Promise) (int64, error) {
 func (c *Client) Read(ctx context.Context, topic string, partition int32, from int64, each func(key string, value []byte) (bool, error)) error {
 	reader, err := c.Reader(c.settings.Brokers, "coinbit-ops")
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return err
 	}
 	defer func() { _ = reader.Close() }()
 	records, err := reader.ConsumePartition(topic, partition, from)
@@ -112,12 +113,12 @@ func (c *Client) Committed(ctx context.Context, group, topic string) (map[int32]
 	offsets, err := await(ctx, func() (map[int32]int64, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return nil, c.unreachable(err)
 		}
 		admin, err := sarama.NewClusterAdminFromClient(client)
 		if err != nil {
 			_ = client.Close()
-			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return nil, c.unreachable(err)
 		}
 		defer func() { _ = admin.Close() }() // closes the client too
 		partitions, err := client.Partitions(topic)
@@ -125,14 +126,19 @@ func (c *Client) Committed(ctx context.Context, group, topic string) (map[int32]
 			return nil, err
 		}
 		res, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
+		if errors.Is(err, sarama.ErrGroupAuthorizationFailed) {
+			return nil, c.denied(stream.Right{Operation: stream.Describe, Resource: stream.GroupResource, Name: group})
+		}
 		if err != nil {
 			return nil, err
 		}
 		offsets := make(map[int32]int64, len(partitions))
 		for _, p := range partitions {
-			if b := res.GetBlock(topic, p); b != nil {
-				offsets[p] = max(0, b.Offset)
+			b := res.GetBlock(topic, p)
+			if b == nil || !errors.Is(b.Err, sarama.ErrNoError) {
+				return nil, fmt.Errorf("partition %d: %v", p, b)
 			}
+			offsets[p] = max(0, b.Offset)
 		}
 		return offsets, nil
 	})
@@ -155,7 +161,7 @@ func (c *Client) Scan(ctx context.Context, topic string, partition int32, below 
 	cfg.Consumer.Fetch.Default = 4 << 20
 	reader, err := sarama.NewConsumer(c.settings.Brokers, cfg)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return c.unreachable(err)
 	}
 	defer func() { _ = reader.Close() }()
 	records, err := reader.ConsumePartition(topic, partition, sarama.OffsetOldest)

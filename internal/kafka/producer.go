@@ -43,8 +43,12 @@ func (c *Client) ProducerBuilder(o ProducerOptions, built func(*Producer)) goka.
 			cfg.ChannelBufferSize = o.Buffer
 		}
 		async, err := sarama.NewAsyncProducer(brokers, cfg)
+		if errors.Is(err, sarama.ErrClusterAuthorizationFailed) {
+			return nil, &denial{c.who() + " lacks Write on every topic, or where Kafka is older than 3.0 IdempotentWrite on the cluster: " +
+				"an admin grants it, see -service=topics -acls"}
+		}
 		if err != nil {
-			return nil, fmt.Errorf("start producer: %w", err)
+			return nil, fmt.Errorf("start producer: %w", c.unreachable(err))
 		}
 		p := &Producer{async: async}
 		p.drained.Add(2)

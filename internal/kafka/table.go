@@ -53,6 +53,7 @@ type TableOptions struct {
 type TableWriter struct {
 	TableOptions
 	client sarama.Client
+	owner  *Client
 	table  string
 	renew  time.Duration
 
@@ -71,10 +72,10 @@ func (c *Client) TableWriter(o TableOptions) (*TableWriter, error) {
 	cfg := c.base("coinbit-" + string(o.Group) + "-table")
 	client, err := sarama.NewClient(c.settings.Brokers, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, c.unreachable(err)
 	}
 	w := &TableWriter{
-		TableOptions: o, client: client, table: string(o.Group.Table()), renew: renewEvery,
+		TableOptions: o, client: client, owner: c, table: string(o.Group.Table()), renew: renewEvery,
 		partitions: make(map[int32]*tablePartition), senders: make(map[*sarama.Broker]chan tableJob),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
@@ -428,6 +429,8 @@ func (p *tablePartition) await(b *sarama.RecordBatch, answer chan tableAnswer) (
 			return 0, fmt.Errorf("%w: %w", ErrFenced, a.err)
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
 			return 0, ErrUnknownOffset
+		case errors.Is(a.err, sarama.ErrTopicAuthorizationFailed):
+			return 0, p.w.owner.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: p.w.table})
 		case !retriable(a.err), attempt > retries:
 			return 0, a.err
 		}

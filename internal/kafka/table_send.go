@@ -101,7 +101,7 @@ func (w *TableWriter) request(broker *sarama.Broker, batch []tableJob) {
 // with the next epoch. With an epoch in hand it is refused when another
 // instance got one since.
 func (p *tablePartition) nextEpoch(ctx context.Context) error {
-	id := fmt.Sprintf("%s-%d", p.w.Group, p.id)
+	id := p.w.Group.TransactionalID(p.id)
 	req := &sarama.InitProducerIDRequest{
 		Version: 3, TransactionalID: &id, TransactionTimeout: time.Minute,
 		ProducerID: p.producerID, ProducerEpoch: p.epoch,
@@ -129,7 +129,7 @@ func (p *tablePartition) nextEpoch(ctx context.Context) error {
 		case errors.Is(err, sarama.ErrInvalidProducerEpoch), errors.Is(err, sarama.ErrProducerFenced):
 			return fmt.Errorf("%s/%d: %w: %w", p.w.table, p.id, ErrFenced, err)
 		case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
-			return fmt.Errorf("KAFKA_SASL_USER may not write to the transactional id %s, which fences the table: %w", id, err)
+			return p.w.owner.denied(p.w.Group.FenceRight())
 		case !retriable(err):
 			return fmt.Errorf("transactional id %s: %w", id, err)
 		}

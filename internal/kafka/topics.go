@@ -22,29 +22,36 @@ type Cluster struct {
 	ID string
 	// TopicIDs tell a topic from a later one of the same name.
 	TopicIDs map[string]string
+	// Layouts are the topics' own.
+	Layouts map[string]Layout
 	// Partitions is the partition count of every co-partitioned topic.
 	Partitions int32
 }
 
-// Ensure creates the topics that are missing and checks the others. Errors that
-// wrap ErrUnreachable are worth a retry; others say what is wrong and what to do.
-func (c *Client) Ensure(ctx context.Context, topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {
-	return await(ctx, func() (Cluster, error) { return c.ensure(topics, partitions, replication) })
+// Layout is how a topic is spread.
+type Layout struct{ Partitions, Replicas int }
+
+// Ensure creates the topics that are missing, and checks the others and that
+// Kafka grants rights. When nothing is missing it needs no right to create.
+// Errors that wrap ErrUnreachable are worth a retry; others say what is wrong
+// and what to do.
+func (c *Client) Ensure(ctx context.Context, topics []stream.Topic, partitions int32, replication int16, rights ...stream.Right) (Cluster, error) {
+	return await(ctx, func() (Cluster, error) { return c.ensure(topics, partitions, replication, rights) })
 }
 
-func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int16) (Cluster, error) {
+func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int16, rights []stream.Right) (Cluster, error) {
 	client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-admin"))
 	if err != nil {
-		return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return Cluster{}, c.unreachable(err)
 	}
 	admin, err := sarama.NewClusterAdminFromClient(client)
 	if err != nil {
 		_ = client.Close()
-		return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return Cluster{}, c.unreachable(err)
 	}
 	defer func() { _ = admin.Close() }() // closes the client too
 
-	meta, err := metadata(client, topics)
+	meta, err := c.allowed(client, topics, rights)
 	if err != nil {
 		return Cluster{}, err
 	}
@@ -61,13 +68,16 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 			c.log.Info("topic created", "topic", t.Name, "partitions", partitions, "replication_factor", detail.ReplicationFactor)
 		case errors.Is(err, sarama.ErrTopicAlreadyExists): // another service was faster
 			created = append(created, t.Name)
+		case Denied(err):
+			return Cluster{}, &denial{fmt.Sprintf("topic %s does not exist, and %s lacks Create on it: an admin creates all topics with -service=topics",
+				t.Name, c.who())}
 		default:
 			return Cluster{}, fmt.Errorf("create topic %s (PARTITIONS=%d, REPLICATION_FACTOR=%d): %w",
 				t.Name, partitions, detail.ReplicationFactor, err)
 		}
 	}
 	if len(created) > 0 {
-		if meta, err = awaitTopics(client, topics); err != nil {
+		if meta, err = c.awaitTopics(client, topics); err != nil {
 			return Cluster{}, err
 		}
 	}
@@ -75,14 +85,14 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 }
 
 // Inspect is Ensure for those that only read: a topic that is missing is an error.
-func (c *Client) Inspect(ctx context.Context, topics []stream.Topic) (Cluster, error) {
+func (c *Client) Inspect(ctx context.Context, topics []stream.Topic, rights ...stream.Right) (Cluster, error) {
 	return await(ctx, func() (Cluster, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-admin"))
 		if err != nil {
-			return Cluster{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return Cluster{}, c.unreachable(err)
 		}
 		defer func() { _ = client.Close() }()
-		meta, err := metadata(client, topics)
+		meta, err := c.allowed(client, topics, rights)
 		if err != nil {
 			return Cluster{}, err
 		}
@@ -113,10 +123,10 @@ func (c *Client) detail(t stream.Topic, partitions int32, replication int16, bro
 }
 
 // awaitTopics waits until every topic has a leader for each partition.
-func awaitTopics(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
+func (c *Client) awaitTopics(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		meta, err := metadata(client, topics)
+		meta, err := c.metadata(client, topics)
 		if err == nil && !slices.ContainsFunc(topics, func(t stream.Topic) bool { return found(meta, t.Name) == nil }) {
 			return meta, nil
 		}
@@ -127,23 +137,33 @@ func awaitTopics(client sarama.Client, topics []stream.Topic) (*sarama.MetadataR
 	}
 }
 
-func metadata(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
+// allowed is metadata, or an error when Kafka says that it does not grant rights.
+func (c *Client) allowed(client sarama.Client, topics []stream.Topic, rights []stream.Right) (*sarama.MetadataResponse, error) {
+	meta, err := c.metadata(client, topics)
+	if err != nil {
+		return nil, err
+	}
+	if lack := lacking(meta, topics, rights); len(lack) > 0 {
+		return nil, c.denied(lack...)
+	}
+	return meta, nil
+}
+
+// metadata asks for topics and for what this client may do with them.
+func (c *Client) metadata(client sarama.Client, topics []stream.Topic) (*sarama.MetadataResponse, error) {
 	controller, err := client.Controller()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, c.unreachable(err)
 	}
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = t.Name
 	}
-	meta, err := controller.GetMetadata(sarama.NewMetadataRequest(client.Config().Version, names))
+	req := sarama.NewMetadataRequest(client.Config().Version, names)
+	req.IncludeTopicAuthorizedOperations = true
+	meta, err := controller.GetMetadata(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	for _, t := range meta.Topics {
-		if errors.Is(t.Err, sarama.ErrTopicAuthorizationFailed) {
-			return nil, fmt.Errorf("topic %s: KAFKA_SASL_USER may not describe it: %w", t.Name, t.Err)
-		}
+		return nil, c.unreachable(err)
 	}
 	return meta, nil
 }
@@ -166,7 +186,7 @@ func found(meta *sarama.MetadataResponse, name string) *sarama.TopicMetadata {
 
 // describe checks that all co-partitioned topics agree.
 func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, error) {
-	cluster := Cluster{TopicIDs: make(map[string]string, len(topics))}
+	cluster := Cluster{TopicIDs: make(map[string]string, len(topics)), Layouts: make(map[string]Layout, len(topics))}
 	if meta.ClusterID != nil {
 		cluster.ID = *meta.ClusterID
 	}
@@ -177,6 +197,7 @@ func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, er
 			return Cluster{}, fmt.Errorf("%w: topic %s has no leader", ErrUnreachable, t.Name)
 		}
 		cluster.TopicIDs[t.Name] = m.Uuid.String()
+		cluster.Layouts[t.Name] = Layout{len(m.Partitions), len(m.Partitions[0].Replicas)}
 		if !t.Copartitioned {
 			continue
 		}

@@ -55,6 +55,9 @@ type Options struct {
 	// told instead of the one that the broker listens on: that of a proxy.
 	Listeners []string
 	Advertise func(broker int, listener, addr string) (string, error)
+	// PKI, if not nil, adds the listeners SSL and SASLSSL and switches Kafka's
+	// authorizer on. With Dir, it must be the same each time.
+	PKI *PKI
 	// Log receives what the brokers print (warnings and errors); may be nil.
 	Log io.Writer
 }
@@ -74,6 +77,8 @@ type broker struct {
 	addr string
 	dir  string
 	proc *child.Process // nil before the first start
+	// secured are the addresses of the listeners that Options.PKI adds.
+	secured map[string]string
 
 	// further listeners, as server.properties takes them
 	listeners, advertised, protocols string
@@ -189,6 +194,11 @@ func (c *Cluster) configure(o Options) error {
 			"share.coordinator.state.topic.num.partitions":     "1",
 			"share.coordinator.state.topic.replication.factor": strconv.Itoa(n),
 			"share.coordinator.state.topic.min.isr":            strconv.Itoa(min(2, n)),
+		}
+		if o.PKI != nil {
+			if err := b.secure(o, props); err != nil {
+				return err
+			}
 		}
 		for k, v := range o.Props {
 			props[k] = v

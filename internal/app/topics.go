@@ -1,0 +1,43 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"coinbit/internal/stream"
+)
+
+// topicsTimeout bounds the admin's step.
+const topicsTimeout = 30 * time.Second
+
+// runTopics is the admin's step: it creates and checks every topic, so that no
+// service needs the right to, and prints them. With -acls it prints the rights
+// that the services need instead, and touches nothing.
+func runTopics(ctx context.Context, rt *Runtime, cmd Command) error {
+	if cmd.ACLs {
+		principal := cmp.Or(cmd.Principal, "User:%s")
+		if !strings.Contains(principal, "%s") {
+			return usageError{fmt.Errorf("-principal: got %q, takes a Kafka principal with %%s for the service's name, such as User:CN=%%s", principal)}
+		}
+		_, err := io.WriteString(rt.stdout, stream.AccessCommands(strings.Join(rt.cfg.Brokers, ","), principal))
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, topicsTimeout)
+	defer cancel()
+	cluster, err := rt.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(rt.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS\tCARRIES")
+	for _, t := range stream.Topics() {
+		l := cluster.Layouts[t.Name]
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", t.Name, l.Partitions, l.Replicas, t.Carries)
+	}
+	return w.Flush()
+}
