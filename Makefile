@@ -59,11 +59,15 @@ chaos: $(if $(BROKER),,kafka-jars) ## faults under load on a real Kafka, judged 
 planted: ## known bugs, put one at a time into a copy of the tree: a test must notice each
 	go test -tags planted -count=1 -timeout 20m -v ./test/planted
 
+# At the end of FUZZTIME Go before 1.27 may say FAIL with "context deadline exceeded"
+# and no failing input (go.dev/issue/75804). That alone is passed over, and said.
 fuzz: ## every fuzz function for FUZZTIME (default 10s)
-	@n=0; for pkg in $$(go list ./...); do \
+	@n=0; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; for pkg in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "fuzz $$pkg $$f"; n=$$((n+1)); \
-	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg 2>&1 | tee "$$log" || { \
+	      [ "$$(grep '^    ' "$$log")" = '    context deadline exceeded' ] || exit 1; \
+	      echo "no failing input: the end of FUZZTIME, go.dev/issue/75804"; }; \
 	  done; \
 	done; echo "$$n fuzz functions run"
 
