@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -64,7 +63,7 @@ func ParsePosition(text string) (Position, error) {
 	if err != nil {
 		return Position{}, errPosition
 	}
-	return Position{int32(partition), int64(offset)}, nil //nolint:gosec // 31 and 63 bits
+	return Position{int32(partition), int64(offset)}, nil // 31 and 63 bits
 }
 
 // Log takes deposits.
@@ -110,11 +109,18 @@ type Options struct {
 	Logger    *slog.Logger
 }
 
+// maxInFlight bounds the requests that are past reading their body: those that
+// hold a place in the log's producer, or wait for a row.
+const maxInFlight = 2048
+
 // API answers the suite's HTTP requests. It is safe for concurrent use.
 type API struct {
 	Options
-	guard   *guard
-	metrics *metrics
+	*front
+	guard    *guard
+	deposits *prometheus.CounterVec // result
+	// inFlight and large bound what requests may hold at once.
+	inFlight, large gate
 }
 
 // New builds an API. It fails when a required option is missing, a key or the
@@ -123,31 +129,18 @@ func New(o Options) (*API, error) {
 	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Now == nil || o.NewID == nil {
 		return nil, errors.New("api: Log, Tables, Partition, Now and NewID are required")
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	g, err := newGuard(o.Keys, o.RateLimit)
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
-	m, err := newMetrics(o.Registry)
+	f, err := newFront(o.Registry, o.Logger)
 	if err != nil {
-		return nil, fmt.Errorf("api: register metrics: %w", err)
+		return nil, err
 	}
-	return &API{Options: o, guard: g, metrics: m}, nil
-}
-
-// NewServer is an http.Server for h that no client can hold up: it bounds every
-// phase of a request and the size of its headers. What net/http itself has to
-// say of clients is logged at debug.
-func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       5 * time.Second, // headers and body
-		WriteTimeout:      10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	deposits, err := newDeposits(o.Registry)
+	if err != nil {
+		return nil, err
 	}
+	return &API{Options: o, front: f, guard: g, deposits: deposits,
+		inFlight: newGate(maxInFlight), large: newGate(maxLargeBodies)}, nil
 }

@@ -1,9 +1,13 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,18 +25,18 @@ func gone() (context.Context, context.CancelFunc) {
 }
 
 // instant is a log and tables that cost nothing.
-type instant struct{ next int64 }
+type instant struct{ next atomic.Int64 }
 
 func (i *instant) Append(context.Context, *pb.Deposit) (api.Position, error) {
-	i.next++
-	return api.Position{Partition: partition, Offset: i.next}, nil
+	next := i.next.Add(1)
+	return api.Position{Partition: partition, Offset: next}, nil
 }
 func (i *instant) Ready() error { return nil }
 func (i *instant) Balance(string) (wallet.Account, error) {
-	return wallet.Account{NextOffset: i.next, Balance: wallet.Amount{Units: 3500, Nanos: 500_000_000}}, nil
+	return wallet.Account{NextOffset: i.next.Load(), Balance: wallet.Amount{Units: 3500, Nanos: 500_000_000}}, nil
 }
 func (i *instant) Counter(string) (wallet.Counter, error) {
-	return wallet.Counter{Account: wallet.Account{NextOffset: i.next}}, nil
+	return wallet.Counter{Account: wallet.Account{NextOffset: i.next.Load()}}, nil
 }
 func (i *instant) Flag(string) (wallet.Flag, error) { return wallet.Flag{}, nil }
 func (i *instant) Watch(string) (<-chan struct{}, func()) {
@@ -84,4 +88,29 @@ func BenchmarkDeposit(b *testing.B) {
 
 func BenchmarkCheck(b *testing.B) {
 	b.Run("plain", func(b *testing.B) { benchmark(b, get(upID), "") })
+}
+
+// BenchmarkServer is a deposit over TCP, by clients that keep their connection.
+func BenchmarkServer(b *testing.B) {
+	log := new(instant)
+	addr := serve(b, newWorld().handler(b, func(o *api.Options) { o.Log, o.Tables = log, log }), unchanged)
+	text := raw(len(one), one)
+	b.SetParallelism(32)
+	b.RunParallel(func(p *testing.PB) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		answer := make([]byte, 4096)
+		for p.Next() {
+			if _, err := io.WriteString(conn, text); err != nil {
+				b.Error(err)
+			}
+			if n, err := conn.Read(answer); err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
+				b.Errorf("%v %s", err, answer[:n])
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,66 +11,189 @@ import (
 	"coinbit/internal/wallet"
 )
 
-// maxBody is the largest body, in bytes.
-const maxBody = 64 << 10
+const (
+	// maxBody is the largest body, in bytes.
+	maxBody = 64 << 10
+	// A body of more than smallBody bytes is larger than any deposit needs. No
+	// more than maxLargeBodies of these are in memory at once, so that thousands
+	// of clients that send one slowly cost megabytes and not hundreds of them.
+	smallBody      = 4 << 10
+	maxLargeBodies = 256
+)
 
-// readBody reads the whole body, whatever its Content-Type.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
-	const tooLarge = "body must be at most 65536 bytes"
-	if r.ContentLength > maxBody { // do not make the client send it
-		return nil, fail(codeTooLarge, tooLarge)
-	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var big *http.MaxBytesError
-	switch {
-	case err == nil:
-		return data, nil
-	case errors.As(err, &big):
-		return nil, fail(codeTooLarge, tooLarge)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, fail(codeSlow, "body did not arrive in time")
+// gate lets so many in at once, and nobody wait.
+type gate chan struct{}
+
+func newGate(n int) gate { return make(gate, n) }
+
+func (g gate) enter() bool {
+	select {
+	case g <- struct{}{}:
+		return true
 	default:
-		return nil, fail(codeBody, "body ended early").because(err)
+		return false
 	}
 }
 
-// parseBody reads a deposit. Field names match exactly and other fields are
-// ignored; the amount's text never passes through a binary fraction.
-func parseBody(data []byte) (walletID string, amount wallet.Amount, f *failure) {
-	// A map, because a struct would match names whatever their case.
-	var fields map[string]json.RawMessage
-	err := json.Unmarshal(data, &fields)
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		return "", amount, fail(codeBody, "body is not valid JSON: "+err.Error())
-	case err != nil || fields == nil:
-		return "", amount, fail(codeBody, "body must be a JSON object")
-	}
+func (g gate) leave() { <-g }
 
-	raw := fields["wallet_id"]
+// read reads a deposit, whatever the body's Content-Type.
+func (a *API) read(w http.ResponseWriter, r *http.Request) (string, wallet.Amount, *failure) {
+	const tooLarge = "body must be at most 65536 bytes"
+	none := wallet.Amount{}
+	if r.ContentLength > maxBody { // do not make the client send it
+		return "", none, fail(codeTooLarge, tooLarge)
+	}
+	body := http.MaxBytesReader(w, r.Body, maxBody)
+	data, err := io.ReadAll(io.LimitReader(body, smallBody+1))
+	if err == nil && len(data) > smallBody {
+		if !a.large.enter() {
+			return "", none, fail(codeBusy, "too many large bodies at once; try again")
+		}
+		defer a.large.leave()
+		var rest []byte
+		rest, err = io.ReadAll(body)
+		data = append(data, rest...)
+	}
+	var big *http.MaxBytesError
 	switch {
-	case missing(raw):
+	case err == nil:
+		return parseBody(data)
+	case errors.As(err, &big):
+		return "", none, fail(codeTooLarge, tooLarge)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "", none, fail(codeSlow, "body did not arrive in time")
+	default:
+		return "", none, fail(codeBody, "body ended early").because(err)
+	}
+}
+
+// parseBody reads a deposit. Field names match exactly, whatever json.Unmarshal
+// makes of a struct's; other fields are ignored; the amount's text never passes
+// through a binary fraction. A field of ours that is given twice is refused:
+// readers differ in which of the two counts.
+func parseBody(data []byte) (walletID string, amount wallet.Amount, f *failure) {
+	if !json.Valid(data) {
+		err := json.Unmarshal(data, new(json.RawMessage)) // says what is wrong
+		return "", amount, fail(codeBody, "body is not valid JSON: "+err.Error())
+	}
+	id, number, f := fields(data)
+	if f != nil {
+		return "", amount, f
+	}
+	if missing(id) {
 		return "", amount, fail(codeWalletID, "wallet_id is required")
-	case json.Unmarshal(raw, &walletID) != nil:
+	}
+	walletID, ok := text(id)
+	if !ok {
 		return "", amount, fail(codeWalletID, "wallet_id must be a string")
 	}
 	if err := wallet.ValidWalletID(walletID); err != nil {
 		return "", amount, fail(codeWalletID, err.Error())
 	}
-
-	raw = fields["amount"]
 	switch {
-	case missing(raw):
+	case missing(number):
 		return "", amount, fail(codeAmount, "amount is required")
-	case raw[0] != '-' && (raw[0] < '0' || raw[0] > '9'): // the start of every JSON number
+	case number[0] != '-' && (number[0] < '0' || number[0] > '9'): // the start of every JSON number
 		return "", amount, fail(codeAmount, wallet.ErrNotNumber.Error())
 	}
-	amount, err = wallet.ParseAmount(string(raw))
+	amount, err := wallet.ParseAmount(string(number))
 	if err != nil {
 		return "", amount, fail(codeAmount, err.Error())
 	}
 	return walletID, amount, nil
 }
 
-func missing(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+func missing(raw []byte) bool { return len(raw) == 0 || string(raw) == "null" }
+
+// fields finds the two fields of a deposit in valid JSON, as they were written.
+func fields(data []byte) (walletID, amount []byte, f *failure) {
+	i := space(data, 0)
+	if data[i] != '{' {
+		return nil, nil, fail(codeBody, "body must be a JSON object")
+	}
+	for i = space(data, i+1); data[i] != '}'; i = space(data, i) {
+		if data[i] == ',' {
+			i = space(data, i+1)
+		}
+		end := value(data, i)
+		name := data[i:end]
+		i = space(data, end) // the colon
+		i = space(data, i+1) // the value
+		end = value(data, i)
+		var field *[]byte
+		switch unescaped(name) {
+		case "wallet_id":
+			field = &walletID
+		case "amount":
+			field = &amount
+		}
+		if field != nil {
+			if *field != nil {
+				return nil, nil, fail(codeBody, unescaped(name)+" must be given once")
+			}
+			*field = data[i:end]
+		}
+		i = end
+	}
+	return walletID, amount, nil
+}
+
+// space is the place of the first byte from i on that is no white space.
+func space(data []byte, i int) int {
+	for data[i] == ' ' || data[i] == '\t' || data[i] == '\n' || data[i] == '\r' {
+		i++
+	}
+	return i
+}
+
+// value is the end of the value that starts at i. It looks no deeper than it
+// must: brackets are counted, not followed.
+func value(data []byte, i int) int {
+	for depth := 0; ; i++ {
+		switch data[i] {
+		case '"':
+			for i++; data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth <= 1 {
+				return i + depth // after the value's own bracket, before that of what holds it
+			}
+			depth--
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+}
+
+// text is the string that raw is the JSON of; false when it is no string. Bytes
+// that are not UTF-8 stay: no field of ours may have them.
+func text(raw []byte) (s string, ok bool) {
+	if raw[0] != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), true
+	}
+	return s, json.Unmarshal(raw, &s) == nil
+}
+
+// unescaped is a field's name, "" for one that is too long to be ours.
+func unescaped(name []byte) string {
+	const longest = len(`"wallet_id"`) + 5*len("wallet_id") // each letter as \u0077
+	if len(name) > longest {
+		return ""
+	}
+	s, _ := text(name)
+	return s
+}

@@ -21,13 +21,17 @@ func (a *API) check(w http.ResponseWriter, r *http.Request) *failure {
 	if f != nil {
 		return f
 	}
+	if !a.inFlight.enter() {
+		return fail(codeBusy, "too many requests at once; try again")
+	}
+	defer a.inFlight.leave()
 	if err := a.Tables.Ready(); err != nil {
 		return fail(codeNotReady, err.Error())
 	}
 	var row wallet.Account
 	var flag wallet.Flag
 	if after < 0 {
-		row, flag, f = a.read(walletID)
+		row, flag, f = a.row(walletID)
 	} else {
 		row, flag, f = a.readAfter(r.Context(), walletID, after)
 	}
@@ -58,8 +62,8 @@ func (a *API) position(r *http.Request, walletID string) (int64, *failure) {
 	return p.Offset, nil
 }
 
-// read reads the wallet as it is.
-func (a *API) read(walletID string) (wallet.Account, wallet.Flag, *failure) {
+// row reads the wallet as it is.
+func (a *API) row(walletID string) (wallet.Account, wallet.Flag, *failure) {
 	row, err := a.Tables.Balance(walletID)
 	if err != nil {
 		return row, wallet.Flag{}, unreadable(err)
@@ -84,7 +88,7 @@ func (a *API) readAfter(ctx context.Context, walletID string, offset int64) (wal
 		if err != nil {
 			return wallet.Account{}, wallet.Flag{}, unreadable(err)
 		}
-		row, flag, f := a.read(walletID)
+		row, flag, f := a.row(walletID)
 		if f != nil {
 			return row, flag, f
 		}
@@ -114,5 +118,5 @@ func writeCheck(w http.ResponseWriter, walletID string, balance wallet.Amount, a
 
 func writeJSON(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // the client may be gone
+	_, _ = w.Write(body) //nolint:gosec // JSON of checked values, never sniffed; the client may be gone
 }

@@ -30,7 +30,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) *failure {
 	ctx, cancel := context.WithTimeout(r.Context(), depositBudget)
 	defer cancel()
 	got, f := a.accept(ctx, w, r)
-	a.metrics.deposits.WithLabelValues(result(got, f)).Inc()
+	a.deposits.WithLabelValues(result(got, f)).Inc()
 	if f != nil {
 		return f
 	}
@@ -54,14 +54,15 @@ func (a *API) accept(ctx context.Context, w http.ResponseWriter, r *http.Request
 			return receipt{}, fail(codeKey, err.Error())
 		}
 	}
-	body, f := readBody(w, r)
+	walletID, amount, f := a.read(w, r)
 	if f != nil {
 		return receipt{}, f
 	}
-	walletID, amount, f := parseBody(body)
-	if f != nil {
-		return receipt{}, f
+	// Not before: who sends slowly takes no place from who has sent.
+	if !a.inFlight.enter() {
+		return receipt{}, fail(codeBusy, "too many requests at once; the deposit was not sent and does not count")
 	}
+	defer a.inFlight.leave()
 	if hasKey {
 		return a.sendOnce(ctx, walletID, amount, key)
 	}

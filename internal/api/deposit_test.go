@@ -18,6 +18,9 @@ const (
 	upID    = "69da5a28bfee68a8b0bfeba076ee43f8ca4"
 )
 
+// nested is an array in an array in an array.
+func nested(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
+
 func TestDepositAccepted(t *testing.T) {
 	tests := []struct {
 		name, body, contentType string
@@ -42,6 +45,16 @@ func TestDepositAccepted(t *testing.T) {
 		{"white space around", " \r\n\t{\"wallet_id\":\"w\",\"amount\":1}\n ", "", 1, 0, "w"},
 		{"every character of an id", `{"wallet_id":"Aa0._:@-","amount":1}`, "", 1, 0, "Aa0._:@-"},
 		{"longest id", `{"wallet_id":"` + strings.Repeat("a", 128) + `","amount":1}`, "", 1, 0, strings.Repeat("a", 128)},
+		{"a null byte in what is ignored", "{\"x\":\"\\u0000\",\"wallet_id\":\"w\",\"amount\":1}", "", 1, 0, "w"},
+		{"no UTF-8 in what is ignored", "{\"\xff\":\"\xfe\xc0\",\"wallet_id\":\"w\",\"amount\":1}", "", 1, 0, "w"},
+		{"ignored twice", `{"x":1,"x":2,"wallet_id":"w","amount":1,"Amount":2,"AMOUNT":3}`, "", 1, 0, "w"},
+		{"ours twice, but not at the top", `{"x":[{"amount":5,"wallet_id":"v"}],"wallet_id":"w","amount":1}`, "", 1, 0, "w"},
+		{"brackets in strings", `{"x":"]}\"{,","y\\":["}",{"z\"":"]"}],"wallet_id":"w","amount":1}`, "", 1, 0, "w"},
+		{"deep, but not too deep", `{"x":` + nested(9_000) + `,"wallet_id":"w","amount":1}`, "", 1, 0, "w"},
+		{"many fields", `{"wallet_id":"w",` + strings.Repeat(`"a":1,`, 10_000) + `"amount":1}`, "", 1, 0, "w"},
+		{"many escaped fields", `{"wallet_id":"w",` + strings.Repeat(`"\u0061":1,`, 5_000) + `"amount":1}`, "", 1, 0, "w"},
+		{"an exponent of zeros", `{"wallet_id":"w","amount":1e+` + strings.Repeat("0", 60_000) + `3}`, "", 1000, 0, "w"},
+		{"zeros before an exponent", `{"wallet_id":"w","amount":0.` + strings.Repeat("0", 60_000) + `1e60001}`, "", 1, 0, "w"},
 		{"64 KiB", `{"wallet_id":"w","amount":1,"x":"` + strings.Repeat("a", 64<<10-35) + `"}`, "", 1, 0, "w"},
 	}
 	for _, tt := range tests {
@@ -57,8 +70,7 @@ func TestDepositAccepted(t *testing.T) {
 			wantHeader(t, res, "Content-Type", "application/json")
 			wantHeader(t, res, "X-Deposit-Position", "3:0")
 			wantHeader(t, res, "Idempotency-Replayed", "")
-			wantHeader(t, res, "Cache-Control", "no-store")
-			wantHeader(t, res, "X-Content-Type-Options", "nosniff")
+			wantSafe(t, res)
 			want := &pb.Deposit{WalletId: tt.id, Units: tt.units, Nanos: tt.nanos, AcceptedAtMs: acceptedAt.UnixMilli(), Id: 1}
 			if !proto.Equal(w.deposits[0], want) {
 				t.Errorf("appended %v, want %v", w.deposits[0], want)
@@ -71,6 +83,19 @@ func wantHeader(t *testing.T, res *http.Response, name, want string) {
 	t.Helper()
 	if got := strings.Join(res.Header.Values(name), "|"); got != want {
 		t.Errorf("%s: %q, want %q", name, got, want)
+	}
+}
+
+// wantSafe: an answer is for its client alone and is never run.
+func wantSafe(t *testing.T, res *http.Response) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+		"Cross-Origin-Resource-Policy": "same-origin",
+		"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+		"Access-Control-Allow-Origin":  "", "Server": "",
+	} {
+		wantHeader(t, res, name, want)
 	}
 }
 
@@ -129,6 +154,23 @@ func TestDepositInvalid(t *testing.T) {
 		{amount("0.0000000001"), "invalid-amount", fine},
 		{amount("1e-10"), "invalid-amount", fine},
 		{amount("1.0000000001"), "invalid-amount", fine},
+		{amount("1e" + strings.Repeat("9", 60_000)), "invalid-amount", large},
+		{amount("1e-" + strings.Repeat("9", 60_000)), "invalid-amount", fine},
+		{amount(strings.Repeat("9", 60_000)), "invalid-amount", large},
+		{amount("0." + strings.Repeat("0", 60_000) + "1"), "invalid-amount", fine},
+		{amount(nested(5_000)), "invalid-amount", isNumber},
+		{amount(strings.Repeat("[", 60_000)), "invalid-body", "body is not valid JSON: invalid character '[' exceeded max depth"},
+		{`{"x":` + nested(20_000) + `,"wallet_id":"w","amount":1}`, "invalid-body", "body is not valid JSON: invalid character '[' exceeded max depth"},
+		{`{"wallet_id":"w","amount":1,"amount":1}`, "invalid-body", "amount must be given once"},
+		{`{"wallet_id":"w","amount":1,"\u0061mount":2}`, "invalid-body", "amount must be given once"},
+		{`{"amount":null,"wallet_id":"w","amount":1}`, "invalid-body", "amount must be given once"},
+		{`{"wallet_id":"w","amount":1,"wallet_id":"v"}`, "invalid-body", "wallet_id must be given once"},
+		{`{"wallet_id":"w","amount":1,"wallet_i\u0064":"w"}`, "invalid-body", "wallet_id must be given once"},
+		{amount("1") + "\x00", "invalid-body", `body is not valid JSON: invalid character '\x00' after top-level value`},
+		{"\ufeff" + amount("1"), "invalid-body", "body is not valid JSON: invalid character 'ï' looking for beginning of value"},
+		{amount("0x10"), "invalid-body", "body is not valid JSON: invalid character 'x' after object key:value pair"},
+		{amount("1_000"), "invalid-body", "body is not valid JSON: invalid character '_' after object key:value pair"},
+		{amount("Infinity"), "invalid-body", "body is not valid JSON: invalid character 'I' looking for beginning of value"},
 		{amount("NaN"), "invalid-body", "body is not valid JSON: invalid character 'N' looking for beginning of value"},
 		{amount("01"), "invalid-body", "body is not valid JSON: invalid character '1' after object key:value pair"},
 		{amount("+1"), "invalid-body", "body is not valid JSON: invalid character '+' looking for beginning of value"},
@@ -162,7 +204,7 @@ func wantProblem(t *testing.T, res *http.Response, body string, status int, code
 		t.Errorf("%d %s\nwant %d %s %q", res.StatusCode, body, status, code, detail)
 	}
 	wantHeader(t, res, "Content-Type", "application/problem+json")
-	wantHeader(t, res, "Cache-Control", "no-store")
+	wantSafe(t, res)
 	if (status == 503) != (res.Header.Get("Retry-After") != "") && status != 429 {
 		t.Errorf("%d with Retry-After %q", status, res.Header.Get("Retry-After"))
 	}

@@ -19,3 +19,12 @@ func Kinds() map[string]int {
 	}
 	return all
 }
+
+// SetMaxConns makes s take at most n connections.
+func (s *Server) SetMaxConns(n int) { s.conns.max = n }
+
+// The bounds that tests reach for.
+const (
+	MaxInFlight    = maxInFlight
+	MaxLargeBodies = maxLargeBodies
+)

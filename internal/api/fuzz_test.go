@@ -1,21 +1,27 @@
 package api_test
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"io"
 	"math/big"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"coinbit/internal/api"
 )
 
-// Whatever is accepted is what encoding/json reads there, and the amount is the
-// number in the text exactly.
+// Whatever is accepted is what encoding/json reads there, each field of ours is
+// there once, and the amount is the number in the text exactly.
 func FuzzParseBody(f *testing.F) {
 	for _, s := range []string{one, `{"wallet_id":"w","amount":0.1}`, `{"wallet_id":"w","amount":1e3,"amount":2}`, `{"amount":1e-9,"wallet_id":"\u0077"}`,
 		`{"wallet_id":"w","amount":123456789012.123456789}`, `{"wallet_id":"w","amount":1e999999999}`, `{"wallet_id":"w","amount":-0}`,
-		`{"wallet_id":"w","amount":1}{}`, `[`, `null`, `{"wallet_id":"w","Amount":1}`, `{"wallet_id":"w","amount":100000000000000e-5}`} {
+		`{"wallet_id":"w","amount":1}{}`, `{"a":{"b":["}",{}]},"wallet_id" : "w" , "amount" : 1 , "wallet_i\u0064":null}`, `[`, `null`, `{"wallet_id":"w","Amount":1}`, `{"wallet_id":"w","amount":100000000000000e-5}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -32,6 +38,9 @@ func FuzzParseBody(f *testing.F) {
 		if err := decoder.Decode(&fields); err != nil || !json.Valid(data) {
 			t.Fatalf("accepted what encoding/json refuses: %v", err)
 		}
+		if n := count(data); n["wallet_id"] != 1 || n["amount"] != 1 {
+			t.Fatalf("accepted fields %v", n)
+		}
 		text, ok := fields["amount"].(json.Number)
 		if !ok || fields["wallet_id"] != id {
 			t.Fatalf("read %q and %s from %v", id, amount, fields)
@@ -40,6 +49,57 @@ func FuzzParseBody(f *testing.F) {
 		got, _ := new(big.Rat).SetString(amount.String())
 		if !ok || want.Cmp(got) != 0 || got.Sign() <= 0 {
 			t.Fatalf("read %s from %s", amount, text)
+		}
+	})
+}
+
+// count is how often each field of an object is there.
+func count(object []byte) map[string]int {
+	n := map[string]int{}
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	_, _ = decoder.Token()
+	for decoder.More() {
+		name, _ := decoder.Token()
+		n[name.(string)]++
+		_ = decoder.Decode(new(json.RawMessage))
+	}
+	return n
+}
+
+// Whatever comes over a connection is answered in clean HTTP or not at all, and
+// the server lives.
+func FuzzServer(f *testing.F) {
+	for _, s := range []string{raw(len(one), one), "GET /api/check/w HTTP/1.1\r\nHost: x\r\nX-Deposit-Position: 3:0\r\n\r\n",
+		"POST /api/deposit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "GET http://x@y/%zz HTTP/1.0\r\n\r\n", raw(2, "{}") + raw(len(one), one)} {
+		f.Add([]byte(s))
+	}
+	w := newWorld()
+	w.appendErr = api.ErrRefused // or the log would grow for minutes
+	addr := serve(f, w.handler(f, keys("k")), unchanged)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_ = conn.(*net.TCPConn).SetLinger(0) // or the ports run out
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = conn.Write(data)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		in := bufio.NewReader(conn)
+		for {
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				return
+			}
+			body, err := io.ReadAll(res.Body)
+			if err != nil { // an answer to HEAD has no body, which ReadResponse cannot know
+				return
+			}
+			if res.StatusCode == 500 || res.StatusCode < 200 && res.StatusCode != 100 {
+				t.Fatalf("%d %s", res.StatusCode, body)
+			}
 		}
 	})
 }
@@ -60,6 +120,11 @@ func FuzzHeaders(f *testing.F) {
 		p := post(one).WithContext(ctx)
 		p.Header["Idempotency-Key"] = []string{key}
 		p.Header["Authorization"] = []string{"Bearer k"}
+		if at, err := api.ParsePosition(position); err == nil {
+			if again, err := api.ParsePosition(at.String()); err != nil || again != at {
+				t.Fatalf("%q is %v, again %v", position, at, again)
+			}
+		}
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, r)
 		h.ServeHTTP(httptest.NewRecorder(), p)

@@ -5,8 +5,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"math"
-	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -19,10 +19,10 @@ import (
 // thousand others starts with a full burst again.
 const maxClients = 10_000
 
-// client is who a rate limit is for: a key, or without keys a host.
+// client is who a rate limit is for: a key, or who has none by address.
 type client struct {
-	key  int // index, -1 without keys
-	host string
+	key  int // index, -1 for none
+	addr netip.Addr
 }
 
 // guard lets known clients in, each as often as it may.
@@ -31,13 +31,15 @@ type guard struct {
 	limit   rate.Limit // 0: none
 	burst   int
 	clients *lru.Cache[client, *rate.Limiter]
+	origin  *http.CrossOriginProtection
 }
 
 func newGuard(keys []string, limit float64) (*guard, error) {
 	if math.IsNaN(limit) || limit < 0 || limit > math.MaxInt32 {
 		return nil, errors.New("rate limit must be from 0 to 2147483647 per second")
 	}
-	g := &guard{limit: rate.Limit(limit), burst: max(1, int(math.Ceil(limit)))}
+	g := &guard{limit: rate.Limit(limit), burst: max(1, int(math.Ceil(limit))),
+		origin: http.NewCrossOriginProtection()}
 	for _, k := range keys {
 		if k == "" {
 			return nil, errors.New("an API key is empty")
@@ -52,40 +54,50 @@ func newGuard(keys []string, limit float64) (*guard, error) {
 // admit says why r may not pass, nil when it may, and sets the headers that go
 // with a refusal.
 func (g *guard) admit(h http.Header, r *http.Request) *failure {
+	if g.origin.Check(r) != nil {
+		return fail(codeCrossOrigin, "a page of another site may not do this")
+	}
 	key, ok := g.identify(r)
+	if g.limit > 0 { // also for those who try keys
+		c := client{key: key}
+		if key < 0 {
+			c.addr = address(r)
+		}
+		if wait := g.take(c, time.Now()); wait > 0 {
+			seconds := int64((wait + time.Second - 1) / time.Second)
+			h.Set("Retry-After", strconv.FormatInt(seconds, 10))
+			return fail(codeRateLimited, "too many requests; try again later")
+		}
+	}
 	if !ok {
 		h.Set("WWW-Authenticate", "Bearer")
 		return fail(codeUnauthorized, "a valid API key is needed: Authorization: Bearer KEY")
 	}
-	if g.limit == 0 {
-		return nil
-	}
-	c := client{key: key}
-	if key < 0 {
-		c.host = host(r)
-	}
-	if wait := g.take(c, time.Now()); wait > 0 {
-		seconds := int64((wait + time.Second - 1) / time.Second)
-		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
-		return fail(codeRateLimited, "too many requests; try again later")
-	}
 	return nil
 }
 
-// identify finds the key of r, -1 when none is needed. Its time depends on how
+// identify finds the key of r, -1 for none, and tells whether r may pass. Only
+// the header is looked at: a path or query ends up in logs. Its time depends on how
 // many keys there are, not on what they are: hashes of equal length are
 // compared, all of them.
 func (g *guard) identify(r *http.Request) (int, bool) {
 	if len(g.keys) == 0 {
 		return -1, true
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	text, given, f := one(r.Header, "Authorization", codeUnauthorized)
+	if !given || f != nil {
+		return -1, false
+	}
+	scheme, token, _ := strings.Cut(text, " ")
 	got := sha256.Sum256([]byte(strings.Trim(token, " ")))
 	found := -1
 	for i := range g.keys {
 		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(got[:], g.keys[i][:]), i, found)
 	}
-	return found, found >= 0 && strings.EqualFold(scheme, "Bearer")
+	if !strings.EqualFold(scheme, "Bearer") {
+		found = -1
+	}
+	return found, found >= 0
 }
 
 // take uses up one request of c, or says how long until there is one.
@@ -105,12 +117,13 @@ func (g *guard) take(c client, now time.Time) time.Duration {
 	return wait
 }
 
-// host is the peer's address. Headers that claim another are not believed:
-// anyone can send them.
-func host(r *http.Request) string {
-	h, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+// address is the peer's address; of IPv6 the network of 64 bits, which one client
+// has all of. Headers that claim another are not believed: anyone can send them.
+func address(r *http.Request) netip.Addr {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // net/http has it from the connection
+	addr := peer.Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		addr = netip.PrefixFrom(addr, 64).Masked().Addr()
 	}
-	return h
+	return addr
 }

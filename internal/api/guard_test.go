@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ func TestKeys(t *testing.T) {
 	for _, auth := range []string{
 		"", "Bearer", "Bearer ", "first-key", "Basic first-key", "Bearer first-keys", "Bearer first-ke", "Bearer FIRST-KEY",
 		"Bearer first-key second", "Bearer first-key,second", "Bearer\tfirst-key", "Bearerfirst-key",
+		"Bearer " + strings.Repeat("first-key", 1000), "Bearer first-key\x00", "Bearer first-kex",
 	} {
 		for _, r := range []*http.Request{post(one), get("w"), request("GET", "/api/nothing", ""), request("PUT", "/api/deposit", "")} {
 			if auth != "" {
@@ -34,6 +36,17 @@ func TestKeys(t *testing.T) {
 			wantHeader(t, res, "WWW-Authenticate", "Bearer")
 			wantHeader(t, res, "Allow", "")
 		}
+	}
+	// A key is taken from one header and from nowhere else.
+	for _, r := range []*http.Request{
+		request("GET", "/api/check/w?key=first-key&api_key=first-key&access_token=first-key&Authorization=Bearer+first-key", ""),
+		request("GET", "http://Bearer:first-key@example.com/api/check/w", ""),
+		get("w", "Cookie: Authorization=first-key", "X-Api-Key: first-key", "Proxy-Authorization: Bearer first-key"),
+		get("w", "Authorization: Bearer first-key", "Authorization: Bearer first-key"),
+		post(`{"wallet_id":"w","amount":1,"api_key":"first-key"}`),
+	} {
+		res, body := do(h, r)
+		wantProblem(t, res, body, 401, "unauthorized", detail)
 	}
 	if w.appended() != 0 {
 		t.Error("a deposit was appended")
@@ -81,11 +94,19 @@ func TestRateLimit(t *testing.T) {
 			step{100 * time.Millisecond, from("1.2.3.4:1"), 200, ""}, step{0, from("1.2.3.4:1"), 429, "1"},
 		)},
 		{"one in four seconds", []func(*api.Options){limit(.25)}, []step{
-			{0, from("a"), 200, ""}, {0, from("a"), 429, "4"}, {1500 * time.Millisecond, from("a"), 429, "3"},
-			{2500 * time.Millisecond, from("a"), 200, ""},
+			{0, from("1.2.3.4:1"), 200, ""}, {0, from("1.2.3.4:1"), 429, "4"}, {1500 * time.Millisecond, from("1.2.3.4:1"), 429, "3"},
+			{2500 * time.Millisecond, from("1.2.3.4:1"), 200, ""},
 		}},
 		{"part of one is rounded up", []func(*api.Options){limit(1.5)}, []step{
-			{0, from("a"), 200, ""}, {0, from("a"), 200, ""}, {0, from("a"), 429, "1"},
+			{0, from("1.2.3.4:1"), 200, ""}, {0, from("1.2.3.4:1"), 200, ""}, {0, from("1.2.3.4:1"), 429, "1"},
+		}},
+		{"one client has all of an IPv6 network", []func(*api.Options){limit(1)}, []step{
+			{0, from("[2001:db8:1:2::1]:1"), 200, ""}, {0, from("[2001:db8:1:2:ffff::9]:1"), 429, "1"},
+			{0, from("[2001:db8:1:3::1]:1"), 200, ""},
+			{0, from("[::ffff:1.2.3.4]:1"), 200, ""}, {0, from("1.2.3.4:1"), 429, "1"}, {0, from("1.2.3.5:1"), 200, ""},
+		}},
+		{"who tries keys, by address", []func(*api.Options){limit(1), keys("k")}, []step{
+			{0, with("a"), 401, ""}, {0, with("b"), 429, "1"}, {0, with("k"), 200, ""}, {time.Second, with("c"), 401, ""},
 		}},
 		{"by key, not by address", []func(*api.Options){limit(1), keys("k", "l")}, []step{
 			{0, with("k"), 200, ""}, {0, with("l"), 200, ""}, {0, with("k"), 429, "1"}, {0, with("l"), 429, "1"},
@@ -112,6 +133,28 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+// A page of another site that a user has open can send a deposit too: the body's
+// Content-Type does not matter, so no browser asks first.
+func TestCrossOrigin(t *testing.T) {
+	w := newWorld()
+	h := w.handler(t)
+	for _, header := range []string{"Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site"} {
+		res, body := do(h, post(one, header, "Content-Type: text/plain"))
+		wantProblem(t, res, body, 403, "cross-origin", "a page of another site may not do this")
+		if res, _ := do(h, get("w", header)); res.StatusCode != 200 || res.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: reading: %v", header, res)
+		}
+	}
+	if n := w.appended(); n != 0 {
+		t.Errorf("%d deposits were appended", n)
+	}
+	for _, header := range []string{"X: no browser", "Origin: http://example.com", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none"} {
+		if res, body := do(h, post(one, header)); res.StatusCode != 200 {
+			t.Errorf("%s: %d %s", header, res.StatusCode, body)
+		}
+	}
+}
+
 // An invalid request counts, and is told of the limit before its own mistake.
 func TestRateLimitFirst(t *testing.T) {
 	h := newWorld().handler(t, limit(.001))
@@ -127,12 +170,12 @@ func TestRateLimitManyClients(t *testing.T) {
 	h := newWorld().handler(t, limit(.001))
 	for i := range 10_001 {
 		r := get("w")
-		r.RemoteAddr = fmt.Sprintf("client-%d:1", i)
+		r.RemoteAddr = fmt.Sprintf("10.0.%d.%d:1", i/256, i%256)
 		if res, _ := do(h, r); res.StatusCode != 200 {
 			t.Fatalf("client %d: %d", i, res.StatusCode)
 		}
 	}
-	for client, want := range map[string]int{"client-10000:1": 429, "client-0:1": 200} { // 0 was pushed out
+	for client, want := range map[string]int{"10.0.39.16:1": 429, "10.0.0.0:1": 200} { // the first was pushed out
 		r := get("w")
 		r.RemoteAddr = client
 		if res, _ := do(h, r); res.StatusCode != want {

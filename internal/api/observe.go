@@ -2,6 +2,8 @@ package api
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -10,11 +12,44 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics has no label that a client could choose the value of.
-type metrics struct {
+// front stands before every handler: it counts and times, says how browsers are
+// to treat an answer, and keeps panics in. No label of its metrics has a value
+// that a client could choose.
+type front struct {
+	logger   *slog.Logger
 	requests *prometheus.CounterVec   // route, code
 	seconds  *prometheus.HistogramVec // route
-	deposits *prometheus.CounterVec   // result
+}
+
+// newFront registers its metrics with reg, or nowhere when it is nil.
+func newFront(reg prometheus.Registerer, logger *slog.Logger) (*front, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	f := &front{
+		logger: logger,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coinbit_http_requests_total", Help: "HTTP requests answered.",
+		}, []string{"route", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "coinbit_http_request_seconds", Help: "Time to answer an HTTP request.",
+			Buckets: prometheus.ExponentialBuckets(.0005, 2, 15), // 0.5 ms to 8 s
+		}, []string{"route"}),
+	}
+	return f, register(reg, f.requests, f.seconds)
+}
+
+func register(reg prometheus.Registerer, all ...prometheus.Collector) error {
+	var errs []error
+	for _, c := range all {
+		if reg != nil {
+			errs = append(errs, reg.Register(c))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("api: register metrics: %w", err)
+	}
+	return nil
 }
 
 // What became of a deposit, as a label.
@@ -27,27 +62,14 @@ const (
 	resultUnknown  = "unknown"
 )
 
-// newMetrics registers with reg, or nowhere when it is nil.
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coinbit_http_requests_total", Help: "HTTP requests answered.",
-		}, []string{"route", "code"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "coinbit_http_request_seconds", Help: "Time to answer an HTTP request.",
-			Buckets: prometheus.ExponentialBuckets(.0005, 2, 15), // 0.5 ms to 8 s
-		}, []string{"route"}),
-		deposits: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coinbit_deposits_total", Help: "POST /api/deposit requests by what became of them.",
-		}, []string{"result"}),
-	}
+func newDeposits(reg prometheus.Registerer) (*prometheus.CounterVec, error) {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coinbit_deposits_total", Help: "POST /api/deposit requests by what became of them.",
+	}, []string{"result"})
 	for _, r := range []string{resultAccepted, resultReplayed, resultConflict, resultInvalid, resultRefused, resultUnknown} {
-		m.deposits.WithLabelValues(r) // so that each is there, at 0, before it first happens
+		c.WithLabelValues(r) // so that each is there, at 0, before it first happens
 	}
-	if reg == nil {
-		return m, nil
-	}
-	return m, errors.Join(reg.Register(m.requests), reg.Register(m.seconds), reg.Register(m.deposits))
+	return c, register(reg, c)
 }
 
 // result is the label of a deposit's outcome.
@@ -70,17 +92,28 @@ func result(got receipt, f *failure) string {
 	}
 }
 
+// headers are those of every answer; a handler of pages replaces what it must.
+// An answer is nobody else's: not a cache's, not a frame's, not another site's,
+// and nothing in it is to be run, whatever it looks like.
+var headers = http.Header{
+	"Cache-Control":                {"no-store"},
+	"Content-Security-Policy":      {"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"},
+	"Cross-Origin-Resource-Policy": {"same-origin"},
+	"Referrer-Policy":              {"no-referrer"},
+	"X-Content-Type-Options":       {"nosniff"},
+}
+
 // observe counts and times the requests of a route and keeps a panic from the
 // client and from the rest of the program.
-func (a *API) observe(route string, next http.Handler) http.Handler {
-	seconds := a.metrics.seconds.WithLabelValues(route)
+func (f *front) observe(route string, next http.Handler) http.Handler {
+	seconds := f.seconds.WithLabelValues(route)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
 		defer func() {
 			p := recover()
 			if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
-				a.Logger.ErrorContext(r.Context(), "panic in an HTTP handler",
+				f.logger.ErrorContext(r.Context(), "panic in an HTTP handler",
 					"route", route, "panic", p, "stack", string(debug.Stack()))
 				if rec.status == 0 {
 					fail(codeInternal, "the server made a mistake").write(rec)
@@ -91,16 +124,33 @@ func (a *API) observe(route string, next http.Handler) http.Handler {
 				rec.status = http.StatusOK // as net/http answers for a silent handler
 			}
 			seconds.Observe(time.Since(start).Seconds())
-			a.metrics.requests.WithLabelValues(route, strconv.Itoa(rec.status)).Inc()
+			f.requests.WithLabelValues(route, strconv.Itoa(rec.status)).Inc()
 			if p != nil { // part of the answer is out: cut it off rather than have it taken for whole
 				panic(http.ErrAbortHandler)
 			}
 		}()
 		h := w.Header()
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
+		for name, value := range headers {
+			h[name] = value
+		}
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// answer writes the failure, if there is one.
+func (f *front) answer(w http.ResponseWriter, r *http.Request, bad *failure) {
+	if bad == nil {
+		return
+	}
+	if bad.cause != nil {
+		f.logger.DebugContext(r.Context(), "request failed", "code", string(bad.code), "cause", bad.cause)
+	}
+	bad.write(w)
+}
+
+// plain runs h for everyone.
+func (f *front) plain(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.answer(w, r, h(w, r)) })
 }
 
 // recorder remembers the status.

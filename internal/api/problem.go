@@ -17,13 +17,17 @@ const (
 	codeKey          code = "invalid-idempotency-key"
 	codePosition     code = "invalid-position"
 	codeUnauthorized code = "unauthorized"
+	codeCrossOrigin  code = "cross-origin"
 	codeNotFound     code = "not-found"
 	codeMethod       code = "method-not-allowed"
 	codeSlow         code = "request-timeout"
 	codeTooLarge     code = "body-too-large"
+	codeLongPath     code = "path-too-long"
+	codeHeaders      code = "too-many-headers"
 	codeKeyReused    code = "idempotency-key-reused"
 	codeRateLimited  code = "rate-limited"
 	codeInternal     code = "internal"
+	codeBusy         code = "overloaded"
 	codeNotReady     code = "not-ready"
 	codeRefused      code = "deposit-refused"
 	codeNotApplied   code = "position-not-applied"
@@ -44,13 +48,17 @@ var kinds = map[code]struct {
 	codeKey:          {http.StatusBadRequest, "Invalid Idempotency-Key"},
 	codePosition:     {http.StatusBadRequest, "Invalid X-Deposit-Position"},
 	codeUnauthorized: {http.StatusUnauthorized, "API key needed"},
+	codeCrossOrigin:  {http.StatusForbidden, "Cross-origin request"},
 	codeNotFound:     {http.StatusNotFound, "No such path"},
 	codeMethod:       {http.StatusMethodNotAllowed, "Method not allowed"},
 	codeSlow:         {http.StatusRequestTimeout, "Body came too slowly"},
 	codeTooLarge:     {http.StatusRequestEntityTooLarge, "Body too large"},
+	codeLongPath:     {http.StatusRequestURITooLong, "Path too long"},
+	codeHeaders:      {http.StatusRequestHeaderFieldsTooLarge, "Too many headers"},
 	codeKeyReused:    {http.StatusUnprocessableEntity, "Idempotency-Key reused"},
 	codeRateLimited:  {http.StatusTooManyRequests, "Too many requests"},
 	codeInternal:     {http.StatusInternalServerError, "Internal error"},
+	codeBusy:         {http.StatusServiceUnavailable, "Too busy"},
 	codeNotReady:     {http.StatusServiceUnavailable, "Not ready yet"},
 	codeRefused:      {http.StatusServiceUnavailable, "Deposit refused"},
 	codeNotApplied:   {http.StatusServiceUnavailable, "Position not applied yet"},
@@ -84,8 +92,22 @@ type problem struct {
 	Message string `json:"message"`
 }
 
+const problemType = "application/problem+json"
+
 // write answers with f. Headers that go with it are set before.
 func (f *failure) write(w http.ResponseWriter) {
+	status := kinds[f.code].status
+	h := w.Header()
+	h.Set("Content-Type", problemType)
+	if status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(f.body()) // the client may be gone
+}
+
+// body is f as the client reads it.
+func (f *failure) body() []byte {
 	kind := kinds[f.code]
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -94,11 +116,5 @@ func (f *failure) write(w http.ResponseWriter) {
 		Type: typePrefix + string(f.code), Title: kind.title, Status: kind.status,
 		Detail: f.detail, Code: kind.status, Message: f.detail,
 	})
-	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
-	if kind.status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
-	w.WriteHeader(kind.status)
-	_, _ = w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n"))) // the client may be gone
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

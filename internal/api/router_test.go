@@ -72,6 +72,9 @@ func TestRoutes(t *testing.T) {
 		{"HEAD", "/api/deposit", 405, "POST"},
 		{"PUT", "/api/deposit", 405, "POST"},
 		{"OPTIONS", "/api/deposit", 405, "POST"},
+		{"TRACE", "/api/deposit", 405, "POST"},
+		{"CONNECT", "/api/deposit", 405, "POST"},
+		{"post", "/api/deposit", 405, "POST"},
 		{"POST", "/api/check/w", 405, "GET, HEAD"},
 		{"DELETE", "/api/check/w", 405, "GET, HEAD"},
 		{"POST", "/healthz", 405, "GET, HEAD"},
@@ -89,6 +92,40 @@ func TestRoutes(t *testing.T) {
 		case 405:
 			wantProblem(t, res, body, 405, "method-not-allowed", "this path takes "+tt.allow)
 		}
+	}
+}
+
+// A processor's port is as careful as the API's and has none of it.
+func TestAdmin(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	h, err := api.Admin(registry, nil, beside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.Admin(registry, nil, beside); err == nil {
+		t.Error("two share their metrics")
+	}
+	res, body := do(h, request("GET", "/healthz", ""))
+	if res.StatusCode != 200 || body != "ok\n" {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	wantSafe(t, res)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code, detail string
+	}{
+		{"POST", "/api/deposit", 404, "not-found", "there is nothing at this path"},
+		{"GET", "/debug/pprof/", 404, "not-found", "there is nothing at this path"},
+		{"POST", "/healthz", 405, "method-not-allowed", "this path takes GET, HEAD"},
+		{"GET", "/panics", 500, "internal", "the server made a mistake"},
+		{"GET", "/" + strings.Repeat("x", 2048), 414, "path-too-long", "path and query must be at most 2048 bytes"},
+	} {
+		res, body := do(h, request(c.method, c.path, ""))
+		wantProblem(t, res, body, c.status, c.code, c.detail)
+	}
+	if n := testutil.CollectAndCount(registry, "coinbit_http_requests_total"); n != 5 {
+		t.Errorf("%d series", n)
 	}
 }
 
@@ -221,9 +258,10 @@ func TestCodes(t *testing.T) {
 	want := map[string]int{
 		"invalid-body|Body not understood": 400, "invalid-wallet-id|Invalid wallet_id": 400,
 		"invalid-amount|Invalid amount": 400, "invalid-idempotency-key|Invalid Idempotency-Key": 400,
-		"invalid-position|Invalid X-Deposit-Position": 400, "unauthorized|API key needed": 401,
+		"invalid-position|Invalid X-Deposit-Position": 400, "unauthorized|API key needed": 401, "cross-origin|Cross-origin request": 403,
 		"not-found|No such path": 404, "method-not-allowed|Method not allowed": 405,
 		"request-timeout|Body came too slowly": 408, "body-too-large|Body too large": 413,
+		"path-too-long|Path too long": 414, "too-many-headers|Too many headers": 431, "overloaded|Too busy": 503,
 		"idempotency-key-reused|Idempotency-Key reused": 422, "rate-limited|Too many requests": 429,
 		"internal|Internal error": 500, "not-ready|Not ready yet": 503, "deposit-refused|Deposit refused": 503,
 		"position-not-applied|Position not applied yet": 503, "outcome-unknown|Outcome unknown": 504,

@@ -15,10 +15,13 @@ import (
 	"coinbit/internal/api"
 )
 
-// serve runs the production server for w's handler and returns its address.
-func serve(t *testing.T, w *world, change func(*http.Server)) string {
+// serve runs the production server for h and returns its address.
+func serve(t testing.TB, h http.Handler, change func(*api.Server)) string {
 	t.Helper()
-	server := api.NewServer(w.handler(t), slog.New(slog.DiscardHandler))
+	server, err := api.NewServer(h, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	change(server)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,6 +38,8 @@ func serve(t *testing.T, w *world, change func(*http.Server)) string {
 	})
 	return ln.Addr().String()
 }
+
+func unchanged(*api.Server) {}
 
 // exchange sends text as it is and reads one answer; nil when there is none.
 func exchange(t *testing.T, addr, text string, hangUp bool) (*http.Response, string) {
@@ -66,7 +71,7 @@ func raw(length int, body string) string {
 func TestServerBodies(t *testing.T) {
 	const tooLarge = "body must be at most 65536 bytes"
 	w := newWorld()
-	addr := serve(t, w, func(s *http.Server) { s.ReadTimeout = 100 * time.Millisecond })
+	addr := serve(t, w.handler(t), func(s *api.Server) { s.ReadTimeout = 100 * time.Millisecond })
 
 	res, body := exchange(t, addr, raw(100, `{"wallet_id":"w",`), false) // and then nothing
 	wantProblem(t, res, body, 408, "request-timeout", "body did not arrive in time")
@@ -97,7 +102,7 @@ func TestServerClientLeaves(t *testing.T) {
 	w.held["balance"] = true
 	sent := make(chan struct{})
 	w.afterAppend = func() { close(sent) }
-	addr := serve(t, w, func(*http.Server) {})
+	addr := serve(t, w.handler(t), unchanged)
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +126,10 @@ func TestServerClientLeaves(t *testing.T) {
 
 func TestServerBounds(t *testing.T) {
 	var log bytes.Buffer
-	s := api.NewServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(&log, nil)))
+	s, err := api.NewServer(http.NotFoundHandler(), nil, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 9*time.Second || s.WriteTimeout > 10*time.Second ||
 		s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
 		t.Errorf("%+v", s)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"coinbit/internal/api"
@@ -22,6 +25,12 @@ func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if len(rt.cfg.APIKeys) == 0 && !local(rt.cfg.Port) {
+		rt.log.Warn("PORT is open to the network and API_KEYS is not set: everyone who reaches it can deposit", "port", rt.cfg.Port)
+	}
+	if slices.ContainsFunc(rt.cfg.APIKeys, func(k string) bool { return len(k) < 16 }) {
+		rt.log.Warn("API_KEYS has a key of fewer than 16 characters, which can be guessed")
+	}
 	// The producer and the views outlive the server, so that requests in flight
 	// get their answers.
 	backend, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -33,6 +42,13 @@ func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 		func(context.Context) error { return rt.supervise(backend, "deposits", log.attempt) },
 		func(context.Context) error { return views.run(backend, rt) },
 	)
+}
+
+// local tells whether only this machine can reach a listen address.
+func local(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // newIDs returns a source of deposit ids: consecutive from a random start, so

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -65,7 +66,11 @@ func (rt *Runtime) adminRoutes(r *mux.Router) {
 		}
 		_, _ = w.Write(body)
 	}))
-	get("/metrics", promhttp.HandlerFor(rt.registry, promhttp.HandlerOpts{}))
+	get("/metrics", promhttp.HandlerFor(rt.registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(rt.log.Handler(), slog.LevelWarn),
+		ErrorHandling:       promhttp.ContinueOnError, // what is wrong inside is for the log alone
+		MaxRequestsInFlight: 4,
+	}))
 }
 
 // writer is a byte slice to print into.
@@ -82,9 +87,11 @@ func (rt *Runtime) admin(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	r := mux.NewRouter()
-	rt.adminRoutes(r)
-	return rt.serve(ctx, "ADMIN_PORT", rt.cfg.AdminPort, r)
+	h, err := api.Admin(rt.registry, rt.log, rt.adminRoutes)
+	if err != nil {
+		return err
+	}
+	return rt.serve(ctx, "ADMIN_PORT", rt.cfg.AdminPort, h)
 }
 
 // drainTimeout is what requests in flight get when a server stops.
@@ -98,7 +105,10 @@ func (rt *Runtime) serve(ctx context.Context, setting, addr string, h http.Handl
 	}
 	rt.log.Info("listening", "setting", setting, "addr", ln.Addr().String())
 	rt.onListen(ln.Addr().String())
-	server := api.NewServer(h, rt.log)
+	server, err := api.NewServer(h, rt.registry, rt.log)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(ln) }()
 	select {

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode"
 
 	"coinbit/internal/config"
 	"coinbit/internal/kafka"
@@ -130,6 +132,14 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	if errors.Is(err, flag.ErrHelp) {
 		usage(stderr, name)
 		return cmd, err
+	}
+	if err != nil { // package flag prints what it got as it is: a terminal must not obey it
+		err = errors.New(strings.Map(func(r rune) rune {
+			if unicode.IsPrint(r) {
+				return r
+			}
+			return '?'
+		}, err.Error()))
 	}
 	if err == nil && fs.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/lovoo/goka/storage"
 	"go.uber.org/goleak"
@@ -322,5 +323,38 @@ func TestAppendRefuses(t *testing.T) {
 	}
 	if _, err := d.partition("w"); err == nil {
 		t.Error("a partition without a cluster")
+	}
+}
+
+// Any command line is a command that names a service and all it needs, or one
+// line that says what is wrong.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"-service=all", "-service=broker -broker_name=balance", "-service=flag -wallet w -remove", "-h", "--service api",
+		"-service=api more", "-remove=maybe -service=flag", "-service=", "-", "--", "-service=flag -wallet=\n", "-=x", "-service=broker -broker_name=all"} {
+		f.Add(strings.ReplaceAll(s, " ", "\x00"))
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		var out bytes.Buffer
+		cmd, err := parse(strings.Split(line, "\x00"), &out)
+		if err != nil {
+			if strings.ContainsFunc(err.Error(), unicode.IsControl) {
+				t.Fatalf("not one plain line: %q", err)
+			}
+			return
+		}
+		if _, ok := find(cmd.Service); !ok || cmd.Service == "broker" || (cmd.Service == "flag") != (cmd.Wallet != "") || cmd.Remove && cmd.Service != "flag" {
+			t.Fatalf("accepted %+v", cmd)
+		}
+	})
+}
+
+func TestLocal(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:8000": true, "127.9.9.9:0": true, "[::1]:8000": true, "localhost:8000": true,
+		":8000": false, "0.0.0.0:8000": false, "[::]:8000": false, "10.0.0.1:8000": false, "coinbit.example:8000": false,
+	} {
+		if got := local(addr); got != want {
+			t.Errorf("%s: %v", addr, got)
+		}
 	}
 }

@@ -134,8 +134,16 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 	}
 }
 
-// oneLine folds the lists that Goka makes of errors.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// oneLine folds the lists that Goka makes of errors. What partition after
+// partition has to say is cut short.
+func oneLine(err error) string {
+	const longest = 500
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
+	}
+	return s
+}
 
 // awaitKafka waits until a broker answers; false when ctx was done first. A
 // failure has its cause; probe is what the first look at Kafka said after it.

@@ -61,7 +61,7 @@ func verdict(r verify.Report) string {
 // progress shows how far long work is: a bar with rate and time left where
 // standard error is a terminal, else a line each 5 seconds.
 func (rt *Runtime) progress(what string) (show func(done, of int64), end func()) {
-	if term.IsTerminal(int(os.Stderr.Fd())) { //nolint:gosec // a file descriptor
+	if term.IsTerminal(int(os.Stderr.Fd())) {
 		bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
 			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("records"),
 			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())

@@ -121,7 +121,7 @@ func build(given map[string]value) (Config, error) {
 		}
 		if v.text != "" && !s.set(&c, v.text) {
 			got := fmt.Sprintf("%.80q", v.text)
-			if s.secret {
+			if s.secret || strings.Contains(v.text, "@") || isPEM(v.text) { // a URL's password, a key
 				got = "a value that is not shown"
 			}
 			return Config{}, &Error{v.source, s.name, "is " + got + "; it takes " + s.takes}
@@ -160,7 +160,7 @@ func validate(c Config, given map[string]value) error {
 // readFile parses the settings file; a missing one has no settings. The
 // parser's own errors quote the file, secrets and all, and are not passed on.
 func readFile(name string) (map[string]string, error) {
-	data, err := os.ReadFile(name)
+	data, err := os.ReadFile(name) //nolint:gosec // the program names it
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

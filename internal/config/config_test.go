@@ -207,6 +207,12 @@ func TestErrorText(t *testing.T) {
 			`environment: PARTITIONS is "0"; it takes a whole number from 1 to 1000`},
 		{"secret", "", []string{"API_KEYS=hush,"},
 			`environment: API_KEYS is a value that is not shown; it takes keys of visible ASCII characters, separated by commas`},
+		{"a key in place of its file", "", []string{"KAFKA_TLS_KEY=-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----"},
+			`environment: KAFKA_TLS_KEY is a value that is not shown; it takes a file's name, not what is in it`},
+		{"a key in place of its file, on one line", "KAFKA_TLS_KEY='-----BEGIN PRIVATE KEY----- hush'", nil,
+			`config.env: KAFKA_TLS_KEY is a value that is not shown; it takes a file's name, not what is in it`},
+		{"a password in an address", "", []string{"BROKER=user:hush@kafka:9092"},
+			`environment: BROKER is a value that is not shown; it takes host:port, or several separated by commas`},
 		{"long", "LOG_FORMAT=" + strings.Repeat("x", 1000), nil,
 			`config.env: LOG_FORMAT is "` + strings.Repeat("x", 80) + `"; it takes text or json`},
 		{"unknown", "PORTS=1", nil, `config.env: "PORTS" is not a setting; did you mean PORT?`},
@@ -263,6 +269,29 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("a row of three columns? %s", line)
 		}
 	}
+}
+
+// Whatever the environment holds is taken or refused in one line, and that line
+// never shows what a secret setting holds.
+func FuzzEnvironment(f *testing.F) {
+	f.Add("PORT", "8000", "hush-hush")
+	f.Add("BROKER", "user:password@host:1", "hush hush")
+	f.Add("KAFKA_SASL_MECHANISM", "PLAIN", "\x00")
+	f.Add("RATE_LIMIT", "1e309", ",")
+	none := filepath.Join(f.TempDir(), "none.env")
+	f.Fuzz(func(t *testing.T, name, value, secret string) {
+		for _, hidden := range []string{"API_KEYS", "KAFKA_SASL_PASSWORD"} {
+			const mark = "canary-9f2c"
+			c, err := config.Load(none, []string{name + "=" + value, hidden + "=" + secret + mark})
+			var e *config.Error
+			if err != nil && (!errors.As(err, &e) || strings.ContainsAny(err.Error(), "\n\r") || !strings.Contains(name+value, mark) && strings.Contains(err.Error(), mark)) {
+				t.Fatalf("error %q", err)
+			}
+			if err == nil && (c.Port == "" || len(c.Brokers) == 0 || c.Partitions < 1 || c.RollingPeriod < time.Millisecond) {
+				t.Fatalf("accepted %+v", c)
+			}
+		}
+	})
 }
 
 func FuzzLoad(f *testing.F) {

@@ -79,16 +79,16 @@ var settings = []setting{
 		set:     func(c *Config, s string) bool { return setChoice(&c.LogFormat, s, "text", "json") }},
 	{name: "KAFKA_TLS_CA",
 		meaning: "PEM file of the authority that signed Kafka's certificates; setting it turns TLS on",
-		takes:   "a file",
-		set:     func(c *Config, s string) bool { return setText(&c.KafkaTLSCA, s) }},
+		takes:   "a file's name, not what is in it",
+		set:     func(c *Config, s string) bool { return setFile(&c.KafkaTLSCA, s) }},
 	{name: "KAFKA_TLS_CERT",
 		meaning: "PEM file of this client's certificate, together with `KAFKA_TLS_KEY`",
-		takes:   "a file",
-		set:     func(c *Config, s string) bool { return setText(&c.KafkaTLSCert, s) }},
+		takes:   "a file's name, not what is in it",
+		set:     func(c *Config, s string) bool { return setFile(&c.KafkaTLSCert, s) }},
 	{name: "KAFKA_TLS_KEY",
 		meaning: "PEM file of this client's private key",
-		takes:   "a file",
-		set:     func(c *Config, s string) bool { return setText(&c.KafkaTLSKey, s) }},
+		takes:   "a file's name, not what is in it",
+		set:     func(c *Config, s string) bool { return setFile(&c.KafkaTLSKey, s) }},
 	{name: "KAFKA_SASL_MECHANISM",
 		meaning: "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`, together with user and password",
 		takes:   "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
@@ -118,6 +118,15 @@ func setText(dst *string, s string) bool {
 	return true
 }
 
+// setFile catches the file's content in place of its name, which an error that
+// the file is missing would print.
+func setFile(dst *string, s string) bool {
+	*dst = s
+	return !isPEM(s)
+}
+
+func isPEM(s string) bool { return strings.Contains(s, "-----BEGIN") || strings.ContainsAny(s, "\n\r") }
+
 func setChoice(dst *string, s string, choices ...string) bool {
 	*dst = s
 	return slices.Contains(choices, s)
@@ -125,7 +134,7 @@ func setChoice(dst *string, s string, choices ...string) bool {
 
 func setInt[T int16 | int32](dst *T, s string, highest uint64) bool {
 	n, err := strconv.ParseUint(s, 10, 64)
-	*dst = T(n) //nolint:gosec // not used when beyond highest
+	*dst = T(n) // not used when beyond highest
 	return err == nil && n >= 1 && n <= highest
 }
 

@@ -199,7 +199,7 @@ func (sc *scenario) poison(args []string) error {
 			rec.Value = append([]byte{}, b...)
 		case "partition":
 			p, _ := strconv.Atoi(v)
-			rec.Partition = int32(p) //nolint:gosec // small
+			rec.Partition = int32(p)
 		case "reason":
 			reason = strings.Join(append([]string{v}, args[i+2:]...), " ")
 		}

@@ -424,7 +424,7 @@ func (p *tablePartition) batch(rows []tableRow) *sarama.RecordBatch {
 		records[i] = sarama.Record{OffsetDelta: int64(i), Key: []byte(r.key), Value: r.value}
 		b.Records[i] = &records[i]
 	}
-	p.sequence = int32((int64(p.sequence) + int64(len(rows))) % (1 << 31)) //nolint:gosec // as Kafka wraps it
+	p.sequence = int32((int64(p.sequence) + int64(len(rows))) % (1 << 31)) // as Kafka wraps it
 	return b
 }
 

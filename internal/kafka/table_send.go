@@ -72,7 +72,7 @@ func (w *TableWriter) send(broker *sarama.Broker, jobs <-chan tableJob) {
 
 func (w *TableWriter) request(broker *sarama.Broker, batch []tableJob) {
 	req := &sarama.ProduceRequest{
-		RequiredAcks: sarama.WaitForAll, Timeout: int32(produceTimeout.Milliseconds()), Version: 7,
+		RequiredAcks: sarama.WaitForAll, Timeout: int32(produceTimeout.Milliseconds()), Version: 7, //nolint:gosec // seconds
 	}
 	for _, j := range batch {
 		req.AddBatch(w.table, j.partition, j.batch)

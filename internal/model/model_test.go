@@ -307,7 +307,7 @@ func readable(bug string, steps [][]int) string {
 
 // TestSchedules runs SCHEDULES random schedules, on all cores, from SEED.
 func TestSchedules(t *testing.T) {
-	total, seed := uint64(schedules), uint64(time.Now().UnixNano()) //nolint:gosec // any number
+	total, seed := uint64(schedules), uint64(time.Now().UnixNano())
 	if s := os.Getenv("SCHEDULES"); s != "" {
 		var err error
 		if total, err = strconv.ParseUint(s, 10, 64); err != nil {
@@ -323,7 +323,7 @@ func TestSchedules(t *testing.T) {
 	began := time.Now()
 	var wg sync.WaitGroup
 	var done atomic.Uint64
-	workers := uint64(runtime.GOMAXPROCS(0)) //nolint:gosec // small
+	workers := uint64(runtime.GOMAXPROCS(0))
 	for i := range workers {
 		wg.Go(func() {
 			broken, steps, tried := search("", seed+i, total/workers)

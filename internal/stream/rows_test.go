@@ -100,8 +100,18 @@ func FuzzDecode(f *testing.F) {
 					t.Fatalf("%+v comes back as %+v, %v", c, again, err)
 				}
 			}
-			_, _ = stream.LoadBalance(v)
-			_, _ = stream.LoadFlag(v)
+			if a, err := stream.LoadBalance(v); err == nil {
+				again, err := stream.LoadBalance(stream.StoreBalance(a))
+				if err != nil || !reflect.DeepEqual(a, again) {
+					t.Fatalf("%+v comes back as %+v, %v", a, again, err)
+				}
+			}
+			if a, err := stream.LoadFlag(v); err == nil {
+				again, err := stream.LoadFlag(stream.StoreFlag(a))
+				if err != nil || !reflect.DeepEqual(a, again) {
+					t.Fatalf("%+v comes back as %+v, %v", a, again, err)
+				}
+			}
 			stream.AccountVersion(data)
 			stream.FlagVersion(data)
 		}

@@ -36,7 +36,7 @@ func HashKey(key string) KeyHash {
 // Errors of names; the texts go to clients.
 var (
 	errWalletID = errors.New("wallet_id must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -, the first a letter or digit")
-	errKey      = errors.New("Idempotency-Key must be 1 to 128 visible ASCII characters") //nolint:staticcheck // a header's name
+	errKey      = errors.New("Idempotency-Key must be 1 to 128 visible ASCII characters")
 )
 
 // ValidWalletID checks the form of a wallet_id.

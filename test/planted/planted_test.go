@@ -1,0 +1,162 @@
+//go:build planted
+
+// Package planted puts known bugs into a copy of the tree, one at a time, and
+// demands that an ordinary test fails. There are no hooks for them in the
+// product's code.
+package planted
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bug is a small change, and the tests that must notice.
+type bug struct {
+	name, file, old, changed string
+	tests                    string // packages, and -run if not all
+}
+
+var bugs = []bug{
+	{"acknowledged by the leader alone", "internal/kafka/client.go",
+		"RequiredAcks = sarama.WaitForAll", "RequiredAcks = sarama.WaitForLocal", "./internal/kafka -run Configs"},
+	{"newest offset", "internal/kafka/client.go",
+		"Offsets.Initial = sarama.OffsetOldest", "Offsets.Initial = sarama.OffsetNewest", "./internal/kafka -run Configs"},
+	{"an offset that is not there is skipped", "internal/kafka/client.go",
+		"ResetInvalidOffsets = false", "ResetInvalidOffsets = true", "./internal/kafka -run Configs"},
+	{"no offset check", "internal/wallet/account.go",
+		"if d.Offset < a.NextOffset {", "if d.Offset < -1 {", "./internal/wallet -run Account|History|Redeliver"},
+	{"skip instead of set again", "internal/balance/balance.go",
+		"	p.Count(verdict)\n", "	p.Count(verdict)\n	if verdict == wallet.Redelivered {\n		return\n	}\n", "./internal/balance"},
+	{"no emit again", "internal/wallet/counter.go",
+		"o.Emit = c.Tip != nil && d.Offset <= c.Tip.Offset", "o.Emit = false", "./internal/threshold"},
+	{"unordered marks", "internal/kafka/inflight.go",
+		"	k.queue[i].done = true\n", "	k.queue[i].done = true\n	s.ConsumerGroupSession.MarkOffset(topic, partition, offset, metadata)\n", "./internal/kafka -run Marks"},
+	{"float sums", "internal/wallet/amount.go",
+		"	return Amount{Units: units, Nanos: nanos}, true\n}\n\n// plus",
+		"	f := float64(units) + float64(nanos)/nanosPerUnit\n	return Amount{Units: uint64(f), Nanos: uint32((f - float64(uint64(f))) * nanosPerUnit)}, true\n}\n\n// plus", "./internal/wallet -run Amount"},
+	{"at the threshold is above it", "internal/wallet/window.go",
+		"if with.Cmp(w.Rule.Threshold) <= 0 {", "if with.Cmp(w.Rule.Threshold) < 0 {", "./internal/wallet -run Threshold|Examples|Window"},
+	{"every deposit above the threshold crosses", "internal/wallet/window.go",
+		"before.Cmp(w.Rule.Threshold) > 0 {", "before.Cmp(w.Rule.Threshold) > 0 && false {", "./internal/wallet -run Threshold|Examples|Window"},
+	{"anchored window", "internal/wallet/window.go",
+		"enter, last := leave, t+period-1", "enter, last := leave, t", "./internal/wallet"},
+	{"wall clock", "internal/stream/check.go",
+		"At: m.AcceptedAtMs,", "At: time.Now().UnixMilli(),", "./internal/threshold ./internal/stream"},
+	{"key not remembered", "internal/wallet/account.go",
+		"	if d.HasKey {\n		if use", "	if false {\n		if use", "./internal/wallet"},
+	{"id not remembered", "internal/wallet/account.go",
+		"if d.ID != 0 && slices.Contains(a.RecentIDs, d.ID) {", "if false && slices.Contains(a.RecentIDs, d.ID) {", "./internal/balance ./internal/model -run Repeat|Schedules"},
+	{"codec that fails", "internal/stream/stream_encoders.go",
+		`return &Malformed{Reason: "empty value"}, nil`, `panic("empty value")`, "./internal/stream"},
+	{"offset ahead of the values", "internal/store/store.go",
+		"rows, offset := s.dirty, s.offset", "rows, offset := s.dirty, s.offset+1", "./internal/store"},
+	{"rows on disk before their answer", "internal/store/store.go",
+		"	if s.mode == Lead && s.recovered {\n", "	if s.mode == Lead && s.recovered {\n		s.put(key, value)\n", "./internal/store"},
+	{"gap not noticed", "internal/store/store.go",
+		"if s.offset != noOffset && offset != s.offset+1 {", "if false {", "./internal/store -run Gap|Acked|Model|Store"},
+	{"state beyond the log is kept", "internal/store/store.go",
+		"if s.offset >= s.limit {", "if false {", "./internal/store -run ThrowsAway"},
+	{"no fencing", "internal/kafka/table_send.go",
+		"id := p.w.Group.TransactionalID(p.id)", "id := p.w.Group.TransactionalID(p.id) + fmt.Sprint(time.Now().UnixNano())", "./internal/kafka -run Owner"},
+	{"recovery before the claim", "internal/kafka/group.go",
+		"	if err := h.claim(s); err != nil {\n		return err\n	}\n", "", "./internal/kafka -run Handler"},
+	{"view served before it is ready", "internal/app/views.go",
+		"	if view == nil {\n		return nil, errCatchingUp\n	}\n", "	if view == nil {\n		return nil, nil\n	}\n", "./internal/app -run CaughtUp"},
+	{"unknown offset taken for success", "internal/kafka/producer.go",
+		"if m.Offset == noOffset {", "if false {", "./internal/kafka -run UnknownOffset"},
+	{"older rows accepted", "internal/app/tables.go",
+		"held != nil && version(value) < version(held)", "false", "./internal/app -run Updater"},
+	{"stale row not written over", "internal/app/owned.go",
+		"p.repair[key] = true", "delete(p.repair, key)", "./internal/app -run Stale -timeout 20s"},
+	{"overflow wraps", "internal/wallet/amount.go",
+		"if over != 0 || units > math.MaxInt64 {", "if over != 0 {", "./internal/wallet ./internal/balance"},
+	{"overflow does not wait for its dead letter", "internal/balance/balance.go",
+		"!stored(ctx, p.SetAside(ctx, errOverflow))", "p.SetAside(ctx, errOverflow) == nil", "./internal/balance"},
+	{"not set aside", "internal/flagger/flagger.go",
+		"		p.SetAside(ctx, reason)\n", "", "./internal/flagger"},
+	{"unknown called refused", "internal/app/deposits.go",
+		`answered <- answer{err: fmt.Errorf("%w: %w", api.ErrUnknown, err)}`, `answered <- answer{err: fmt.Errorf("%w: %w", api.ErrRefused, err)}`, "./internal/app -run Append"},
+	{"late crossing undoes a removal", "internal/wallet/flag.go",
+		"if e.Crossing.Offset < f.NextTip {", "if false {", "./internal/wallet ./internal/flagger -run Flag|Event"},
+}
+
+func TestPlantedBugs(t *testing.T) {
+	tree := copyTree(t)
+	for _, b := range bugs {
+		t.Run(b.name, func(t *testing.T) {
+			path := filepath.Join(tree, b.file)
+			before, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(before), b.old); n != 1 {
+				t.Fatalf("%s has the place to change %d times: %q", b.file, n, b.old)
+			}
+			after := strings.Replace(string(before), b.old, b.changed, 1)
+			if strings.Contains(b.changed, "time.Now") && !strings.Contains(after, "\t\"time\"\n") {
+				after = strings.Replace(after, "import (\n", "import (\n\t\"time\"\n", 1)
+			}
+			if err := os.WriteFile(path, []byte(after), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := os.WriteFile(path, before, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}()
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-vet=off", "-failfast"}, strings.Fields(b.tests)...)...)
+			cmd.Dir = tree
+			out, err := cmd.CombinedOutput()
+			switch {
+			case err == nil:
+				t.Errorf("no test of %s noticed", b.tests)
+			case !bytes.Contains(out, []byte("--- FAIL")) && !bytes.Contains(out, []byte("panic:")):
+				t.Errorf("%s did not fail by a test:\n%.2000s", b.tests, out)
+			default:
+				line, _, _ := strings.Cut(string(out[max(0, bytes.Index(out, []byte("--- FAIL"))):]), "\n")
+				t.Logf("caught: %s", line)
+			}
+		})
+	}
+}
+
+// copyTree copies what git knows or would add.
+func copyTree(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list.Dir = root
+	files, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := t.TempDir()
+	for _, name := range strings.Split(strings.Trim(string(files), "\x00"), "\x00") {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if os.IsNotExist(err) {
+			continue // deleted, not committed
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tree
+}
