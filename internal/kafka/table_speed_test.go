@@ -18,7 +18,7 @@ import (
 // The fenced writer beside sarama's idempotent producer: rows per second and
 // CPU a row, in alternating rounds on one broker.
 func TestTableWriterIsNoSlowerThanSarama(t *testing.T) {
-	const partitions, n, rounds = 8, 150_000, 5
+	const partitions, n, rounds = 8, 60_000, 3
 	x := newTable(t, partitions)
 	w := x.writer(t, &book{})
 	w.OnRow = func(int32, string, []byte, int64) error { return nil }
