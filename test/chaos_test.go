@@ -166,15 +166,16 @@ func (c *chaos) injectAll(plan []planned) {
 	var wg sync.WaitGroup
 	for i, p := range plan {
 		slots <- struct{}{}
+		var locks []*sync.Mutex // sorted: no two faults wait for each other
 		for _, target := range p.on {
 			if c.locks[target] == nil {
 				c.locks[target] = &sync.Mutex{}
 			}
+			locks = append(locks, c.locks[target])
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			for _, target := range p.on { // sorted: no two wait for each other
-				lock := c.locks[target]
+			for _, lock := range locks {
 				lock.Lock()
 				defer lock.Unlock()
 			}

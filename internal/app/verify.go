@@ -53,7 +53,10 @@ func verdict(r verify.Report) string {
 		s = fmt.Sprintf("%d differences", r.Differences)
 	}
 	if r.OtherRule > 0 {
-		s += fmt.Sprintf("; %d rows carry another rule than THRESHOLD_AMOUNT and ROLLING_PERIOD, so their windows were not compared", r.OtherRule)
+		s += fmt.Sprintf("; %d rows carry another rule than THRESHOLD_AMOUNT and ROLLING_PERIOD, and were compared by theirs", r.OtherRule)
+	}
+	if r.Forgetful > 0 {
+		s += fmt.Sprintf("; %d rows have seen more rules than they remember, so their windows were not compared", r.Forgetful)
 	}
 	return s
 }

@@ -327,6 +327,9 @@ type Window struct {
 	AnchorMs      int64  `protobuf:"varint,8,opt,name=anchor_ms,json=anchorMs,proto3" json:"anchor_ms,omitempty"`
 	OtherAnchorMs int64  `protobuf:"varint,9,opt,name=other_anchor_ms,json=otherAnchorMs,proto3" json:"other_anchor_ms,omitempty"`
 	OtherIdle     uint32 `protobuf:"varint,10,opt,name=other_idle,json=otherIdle,proto3" json:"other_idle,omitempty"`
+	// The latest rules before this one, oldest first, and how many there were.
+	Past          []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
+	RuleChanges   uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -431,6 +434,73 @@ func (x *Window) GetOtherIdle() uint32 {
 	return 0
 }
 
+func (x *Window) GetPast() []*PastRule {
+	if x != nil {
+		return x.Past
+	}
+	return nil
+}
+
+func (x *Window) GetRuleChanges() uint32 {
+	if x != nil {
+		return x.RuleChanges
+	}
+	return 0
+}
+
+// PastRule was in force for the wallet's deposits below an offset.
+type PastRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *Rule                  `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	UptoOffset    int64                  `protobuf:"varint,2,opt,name=upto_offset,json=uptoOffset,proto3" json:"upto_offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PastRule) Reset() {
+	*x = PastRule{}
+	mi := &file_proto_tables_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PastRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PastRule) ProtoMessage() {}
+
+func (x *PastRule) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_tables_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PastRule.ProtoReflect.Descriptor instead.
+func (*PastRule) Descriptor() ([]byte, []int) {
+	return file_proto_tables_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PastRule) GetRule() *Rule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *PastRule) GetUptoOffset() int64 {
+	if x != nil {
+		return x.UptoOffset
+	}
+	return 0
+}
+
 // Flag is a row of "flagger-table".
 type Flag struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -454,7 +524,7 @@ type Flag struct {
 
 func (x *Flag) Reset() {
 	*x = Flag{}
-	mi := &file_proto_tables_proto_msgTypes[5]
+	mi := &file_proto_tables_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +536,7 @@ func (x *Flag) String() string {
 func (*Flag) ProtoMessage() {}
 
 func (x *Flag) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[5]
+	mi := &file_proto_tables_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +549,7 @@ func (x *Flag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flag.ProtoReflect.Descriptor instead.
 func (*Flag) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{5}
+	return file_proto_tables_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Flag) GetNextOffset() int64 {
@@ -558,7 +628,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_proto_tables_proto_msgTypes[6]
+	mi := &file_proto_tables_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +640,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[6]
+	mi := &file_proto_tables_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +653,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{6}
+	return file_proto_tables_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Claim) GetProducerId() int64 {
@@ -628,7 +698,7 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\aCounter\x12*\n" +
 	"\aaccount\x18\x01 \x01(\v2\x10.coinbit.AccountR\aaccount\x12'\n" +
 	"\x06window\x18\x02 \x01(\v2\x0f.coinbit.WindowR\x06window\x12#\n" +
-	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\xb9\x02\n" +
+	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\x83\x03\n" +
 	"\x06Window\x12!\n" +
 	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12$\n" +
 	"\x0efirst_ms_delta\x18\x02 \x03(\x03R\ffirstMsDelta\x12\x17\n" +
@@ -641,7 +711,13 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\x0fother_anchor_ms\x18\t \x01(\x03R\rotherAnchorMs\x12\x1d\n" +
 	"\n" +
 	"other_idle\x18\n" +
-	" \x01(\rR\totherIdle\"\xc1\x02\n" +
+	" \x01(\rR\totherIdle\x12%\n" +
+	"\x04past\x18\v \x03(\v2\x11.coinbit.PastRuleR\x04past\x12!\n" +
+	"\frule_changes\x18\f \x01(\rR\vruleChanges\"N\n" +
+	"\bPastRule\x12!\n" +
+	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12\x1f\n" +
+	"\vupto_offset\x18\x02 \x01(\x03R\n" +
+	"uptoOffset\"\xc1\x02\n" +
 	"\x04Flag\x12\x1f\n" +
 	"\vnext_offset\x18\x01 \x01(\x03R\n" +
 	"nextOffset\x12\x19\n" +
@@ -671,31 +747,34 @@ func file_proto_tables_proto_rawDescGZIP() []byte {
 	return file_proto_tables_proto_rawDescData
 }
 
-var file_proto_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_proto_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_proto_tables_proto_goTypes = []any{
 	(*Account)(nil),  // 0: coinbit.Account
 	(*Keys)(nil),     // 1: coinbit.Keys
 	(*Balance)(nil),  // 2: coinbit.Balance
 	(*Counter)(nil),  // 3: coinbit.Counter
 	(*Window)(nil),   // 4: coinbit.Window
-	(*Flag)(nil),     // 5: coinbit.Flag
-	(*Claim)(nil),    // 6: coinbit.Claim
-	(*Evidence)(nil), // 7: coinbit.Evidence
-	(*Rule)(nil),     // 8: coinbit.Rule
+	(*PastRule)(nil), // 5: coinbit.PastRule
+	(*Flag)(nil),     // 6: coinbit.Flag
+	(*Claim)(nil),    // 7: coinbit.Claim
+	(*Evidence)(nil), // 8: coinbit.Evidence
+	(*Rule)(nil),     // 9: coinbit.Rule
 }
 var file_proto_tables_proto_depIdxs = []int32{
 	1, // 0: coinbit.Account.recent_keys:type_name -> coinbit.Keys
 	0, // 1: coinbit.Balance.account:type_name -> coinbit.Account
 	0, // 2: coinbit.Counter.account:type_name -> coinbit.Account
 	4, // 3: coinbit.Counter.window:type_name -> coinbit.Window
-	7, // 4: coinbit.Counter.tip:type_name -> coinbit.Evidence
-	8, // 5: coinbit.Window.rule:type_name -> coinbit.Rule
-	7, // 6: coinbit.Flag.evidence:type_name -> coinbit.Evidence
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	8, // 4: coinbit.Counter.tip:type_name -> coinbit.Evidence
+	9, // 5: coinbit.Window.rule:type_name -> coinbit.Rule
+	5, // 6: coinbit.Window.past:type_name -> coinbit.PastRule
+	9, // 7: coinbit.PastRule.rule:type_name -> coinbit.Rule
+	8, // 8: coinbit.Flag.evidence:type_name -> coinbit.Evidence
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_proto_tables_proto_init() }
@@ -710,7 +789,7 @@ func file_proto_tables_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_tables_proto_rawDesc), len(file_proto_tables_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -163,7 +163,11 @@ func window(m *pb.Window) (wallet.Window, error) {
 		!optional(len(m.SpanMs), n) || !optional(len(m.Nanos), n) || !optional(len(m.Deposits), n) {
 		return wallet.Window{}, fmt.Errorf("%w: columns of the window differ in length", ErrRow)
 	}
-	w := wallet.Window{Rule: loadRule(m.Rule), Anchor: m.AnchorMs, OtherAnchor: m.OtherAnchorMs, OtherIdle: m.OtherIdle}
+	w := wallet.Window{Rule: loadRule(m.Rule), Anchor: m.AnchorMs, OtherAnchor: m.OtherAnchorMs, OtherIdle: m.OtherIdle,
+		RuleChanges: m.RuleChanges}
+	for _, past := range m.Past {
+		w.Past = append(w.Past, wallet.PastRule{Rule: loadRule(past.Rule), Upto: past.UptoOffset})
+	}
 	if n == 0 {
 		return w, nil
 	}
@@ -193,7 +197,10 @@ func windowRow(w wallet.Window) *pb.Window {
 	n := len(w.Cells)
 	m := &pb.Window{
 		Rule: storeRule(w.Rule), AnchorMs: w.Anchor, OtherAnchorMs: w.OtherAnchor, OtherIdle: w.OtherIdle,
-		FirstMsDelta: make([]int64, n), Units: make([]uint64, n), OffsetDelta: make([]int64, n),
+		FirstMsDelta: make([]int64, n), Units: make([]uint64, n), OffsetDelta: make([]int64, n), RuleChanges: w.RuleChanges,
+	}
+	for _, past := range w.Past {
+		m.Past = append(m.Past, &pb.PastRule{Rule: storeRule(past.Rule), UptoOffset: past.Upto})
 	}
 	var first, offset int64
 	for i := range w.Cells {

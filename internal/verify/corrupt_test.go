@@ -25,6 +25,10 @@ func corruptAt(path string, m protoreflect.Message, i *int) (string, bool) {
 		if *i--; *i >= 0 {
 			continue
 		}
+		if f.IsList() && f.Message() != nil {
+			m.Mutable(f).List().AppendMutable()
+			return name, true
+		}
 		if f.IsList() {
 			if l := m.Mutable(f).List(); l.Len() > 0 {
 				l.Set(l.Len()-1, changed(f, l.Get(l.Len()-1)))

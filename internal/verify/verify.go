@@ -60,9 +60,12 @@ type Report struct {
 	FlagEvents  int64 `json:"flag_events"`
 	Rows        int64 `json:"rows"`
 	DeadLetters int64 `json:"dead_letters"`
-	// OtherRule are rows that carry another rule than the one in force: of them
-	// the account is compared, the window cannot be.
-	OtherRule   int64 `json:"rows_with_another_rule"`
+	// OtherRule are rows that carry another rule than the one in force. They are
+	// compared with a fold under the rules that they name.
+	OtherRule int64 `json:"rows_with_another_rule"`
+	// Forgetful are rows that have seen more rules than they remember: of them the
+	// account is compared, the window cannot be.
+	Forgetful   int64 `json:"rows_with_forgotten_rules"`
 	Differences int64 `json:"differences"`
 }
 
@@ -220,6 +223,7 @@ type row struct {
 	wallet    string
 	message   proto.Message // nil: none, or not to be read
 	next      int64         // offset up to which it has applied its input
+	window    wallet.Window // of a counter: it names the rules
 	compared  bool
 	behind    bool // said already
 }
@@ -237,41 +241,55 @@ func (r *run) rows(g stream.Group, p int32) (map[string]*row, error) {
 		x := &row{group: g, partition: p, wallet: walletID}
 		rows[walletID] = x
 		r.report.Rows++
-		if x.message, x.next = load(g, value); x.message == nil {
+		if x.load(value); x.message == nil {
 			x.compared, x.behind = true, true
 			r.differs(x, "row", fmt.Sprintf("%.40x", value), "a readable row")
+		}
+		if g != stream.ThresholdGroup || x.message == nil {
+			continue
+		}
+		if _, known := x.window.RuleAt(x.next); !known {
+			r.report.Forgetful++
+		}
+		if x.window.Rule != r.Rule {
+			r.report.OtherRule++
 		}
 	}
 	return rows, err
 }
 
-// load reads a row; nil for one that the group's processor could not read either.
-func load(g stream.Group, value []byte) (proto.Message, int64) {
-	var err error
-	switch g {
+// load reads the row, unless the group's processor could not read it either.
+func (x *row) load(value []byte) {
+	switch x.group {
 	case stream.BalanceGroup:
 		if v, e := new(stream.BalanceEncoder).Decode(value); e == nil {
-			if _, err = stream.LoadBalance(v); err == nil && v != nil {
-				m := v.(*pb.Balance) //nolint:forcetypeassert // LoadBalance took it
-				return m, m.GetAccount().GetNextOffset()
+			if a, e := stream.LoadBalance(v); e == nil && v != nil {
+				x.message, x.next = v.(*pb.Balance), a.NextOffset //nolint:forcetypeassert // LoadBalance took it
 			}
 		}
 	case stream.ThresholdGroup:
 		if v, e := new(stream.CounterEncoder).Decode(value); e == nil {
-			if _, err = stream.LoadCounter(v); err == nil && v != nil {
-				m := v.(*pb.Counter) //nolint:forcetypeassert // LoadCounter took it
-				return m, m.GetAccount().GetNextOffset()
+			if c, e := stream.LoadCounter(v); e == nil && v != nil {
+				x.message, x.next = v.(*pb.Counter), c.Account.NextOffset //nolint:forcetypeassert // LoadCounter took it
+				x.window = wallet.Window{Rule: c.Window.Rule, Past: c.Window.Past, RuleChanges: c.Window.RuleChanges}
 			}
 		}
 	case stream.FlaggerGroup:
 		if v, e := new(stream.FlagEncoder).Decode(value); e == nil {
-			if _, err = stream.LoadFlag(v); err == nil && v != nil {
-				m := v.(*pb.Flag) //nolint:forcetypeassert // LoadFlag took it
-				return m, m.NextOffset
+			if f, e := stream.LoadFlag(v); e == nil && v != nil {
+				x.message, x.next = v.(*pb.Flag), f.NextOffset //nolint:forcetypeassert // LoadFlag took it
 			}
 		}
 	}
-	return nil, 0
+}
+
+// ruleAt is the rule that judges a wallet's deposit at an offset: what its
+// counter names, and for deposits that this has not seen the one in force.
+func (r *run) ruleAt(counter *row, offset int64) (rule wallet.Rule, known bool) {
+	if counter == nil || counter.message == nil || offset >= counter.next || counter.window.Rule == (wallet.Rule{}) {
+		return r.Rule, counter == nil || counter.message != nil
+	}
+	return counter.window.RuleAt(offset)
 }
 
 func (r *run) differs(x *row, field, got, want string) {
@@ -307,9 +325,8 @@ func (r *run) reach(rows map[string]*row, g stream.Group, m *sarama.ConsumerMess
 
 func (r *run) compare(x *row, want proto.Message) {
 	got := x.message
-	if c, ok := got.(*pb.Counter); ok && !proto.Equal(c.GetWindow().GetRule(), want.(*pb.Counter).GetWindow().GetRule()) { //nolint:forcetypeassert // both are
-		r.report.OtherRule++
-		got, want = c.Account, want.(*pb.Counter).Account //nolint:forcetypeassert // both are
+	if _, known := x.window.RuleAt(x.next); !known {
+		got, want = got.(*pb.Counter).Account, want.(*pb.Counter).Account //nolint:forcetypeassert // only counters name rules
 	}
 	diff("", got.ProtoReflect(), want.ProtoReflect(), func(field, got, want string) { r.differs(x, field, got, want) })
 }
@@ -341,11 +358,12 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 			c = new(wallet.Counter)
 			folds[string(m.Key)] = c
 		}
-		outcome := c.Apply(d, r.Rule)
+		rule, known := r.ruleAt(counters[string(m.Key)], m.Offset)
+		outcome := c.Apply(d, rule)
 		if outcome.Verdict == wallet.Overflow {
 			r.aside(stream.BalanceGroup, m, fmt.Errorf("the balance would overflow"))
 		}
-		if outcome.Emit {
+		if outcome.Emit && known {
 			crossings[m.Offset] = string(m.Key)
 		}
 		r.reach(balances, stream.BalanceGroup, m, func() proto.Message { return stream.StoreBalance(c.Account) })
@@ -373,7 +391,8 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 			told[string(m.Key)] = max(told[string(m.Key)], e.Crossing.Offset+1)
 			// What lies beyond the wallet's row is not judged: it may be on its way.
 			c := counters[string(m.Key)]
-			judged := c != nil && e.Crossing.Offset < c.next && e.Crossing.Rule == r.Rule
+			rule, known := r.ruleAt(c, e.Crossing.Offset)
+			judged := c != nil && e.Crossing.Offset < c.next && known && e.Crossing.Rule == rule
 			if judged && crossings[e.Crossing.Offset] != string(m.Key) {
 				r.found(Difference{Where: flagLog, Wallet: string(m.Key), Partition: p, Offset: m.Offset,
 					Field: "crossing", Got: fmt.Sprintf("at deposit %d:%d", p, e.Crossing.Offset), Want: "none there"})

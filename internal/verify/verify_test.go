@@ -33,6 +33,16 @@ type world struct {
 	topics    map[string][partitions][]*sarama.ConsumerMessage
 	committed map[string]int64 // by group: how much of every partition; none: all
 	rows      map[string]map[string]proto.Message
+	// lowered is how often the threshold was lowered, at offsets a few apart.
+	lowered int64
+}
+
+// ruleAt is the rule that the threshold processor applies at an offset: at last the
+// one in force.
+func (w *world) ruleAt(offset int64) wallet.Rule {
+	r := rule
+	r.Threshold.Units += 1000 * uint64(max(0, w.lowered-offset/10))
+	return r
 }
 
 func newWorld(t *testing.T) *world {
@@ -111,7 +121,7 @@ func (w *world) process() {
 			w.set("balance-table", m, stream.StoreBalance(a))
 			c, err := stream.LoadCounter(w.row("threshold-table", m))
 			w.must(err)
-			if c.Apply(d, rule).Emit {
+			if c.Apply(d, w.ruleAt(m.Offset)).Emit {
 				w.append("flag_wallet", p, string(m.Key), encode(w.t, &pb.FlagEvent{WalletId: string(m.Key),
 					Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: stream.StoreEvidence(c.Tip)}}}))
 			}
@@ -171,8 +181,12 @@ func (w *world) verify() (verify.Report, []verify.Difference) {
 }
 
 // random fills the logs: repeats, keys, conflicts, garbage, late events, operators.
-func random(t *testing.T, seed uint64) *world {
+func random(t *testing.T, seed uint64) *world { return lowering(t, seed, 0) }
+
+// lowering is random under a rule that was changed so many times.
+func lowering(t *testing.T, seed uint64, times int64) *world {
 	w, r := newWorld(t), rand.New(rand.NewPCG(seed, 0))
+	w.lowered = times
 	var last *pb.Deposit
 	for i := range 200 {
 		d := &pb.Deposit{WalletId: fmt.Sprint("w", r.IntN(6)), Units: r.Int64N(5000), Nanos: 1 + r.Int32N(999_999_998),
@@ -247,11 +261,9 @@ func TestEveryFieldIsCompared(t *testing.T) {
 						v.topics[k] = l
 					}
 					v.append(table, stream.Partition(id, partitions), id, encode(t, row))
-					_, found := v.verify()
-					if strings.HasPrefix(name, "window.rule") { // that is another rule, not a difference
-						continue
-					}
-					if !slices.ContainsFunc(found, func(d verify.Difference) bool { return d.Where == table && d.Wallet == id }) {
+					report, found := v.verify()
+					counted := strings.HasPrefix(name, "window.") && report.OtherRule+report.Forgetful > 0 // it names other rules
+					if !counted && !slices.ContainsFunc(found, func(d verify.Difference) bool { return d.Where == table && d.Wallet == id }) {
 						t.Fatalf("seed %d: %s of %s was changed, found %v", seed, name, id, found)
 					}
 					n++
@@ -323,18 +335,30 @@ func TestDifferences(t *testing.T) {
 
 var home = stream.Partition("w1", partitions)
 
-// Rows of another rule are counted; their accounts are compared all the same.
+// Rows of another rule are counted, and compared by the rules that they name.
 func TestAnotherRule(t *testing.T) {
 	w := random(t, 3)
 	rule.PeriodMs /= 2
 	defer func() { rule.PeriodMs *= 2 }()
 	report, found := w.verify()
-	if report.OtherRule == 0 {
-		t.Fatalf("%+v", report)
+	if report.OtherRule != 6 || report.Forgetful != 0 || len(found) > 0 {
+		t.Errorf("%+v, found %v", report, found)
 	}
-	for _, d := range found {
-		if d.Where == "threshold-table" {
-			t.Errorf("found %v", d)
+}
+
+// A rule that was changed while deposits came is followed, until a row has
+// forgotten one.
+func TestChangedRules(t *testing.T) {
+	for seed := range uint64(50) {
+		for times := range int64(4) {
+			w := lowering(t, seed, times)
+			if report, found := w.verify(); report.Forgetful != 0 || len(found) > 0 {
+				t.Fatalf("seed %d, %d changes: %+v, found %v", seed, times, report, found)
+			}
+		}
+		w := lowering(t, seed, 9)
+		if report, found := w.verify(); report.Forgetful == 0 || len(found) > 0 {
+			t.Fatalf("seed %d: %+v, found %v", seed, report, found)
 		}
 	}
 }

@@ -110,8 +110,13 @@ func rowSize(c *wallet.Counter) int {
 	column(len(cells), func(i int) uint64 { return uint64(cells[i].Sum.Nanos) }, 0)
 	column(len(cells), func(i int) uint64 { return uint64(cells[i].Count) }, 1)
 	column(len(cells), func(i int) uint64 { return zig(cells[i].Offset - cells[max(0, i-1)].Offset*int64(min(i, 1))) }, math.MaxUint64)
-	for _, v := range []uint64{uint64(c.Window.Anchor), uint64(c.Window.OtherAnchor), uint64(c.Window.OtherIdle)} {
+	for _, v := range []uint64{uint64(c.Window.Anchor), uint64(c.Window.OtherAnchor), uint64(c.Window.OtherIdle), uint64(c.Window.RuleChanges)} {
 		field(v)
+	}
+	for _, past := range c.Window.Past {
+		b = append(b, 0, 0)
+		ruleFields(past.Rule)
+		field(uint64(past.Upto))
 	}
 	if e := c.Tip; e != nil {
 		for _, v := range []uint64{uint64(e.Partition), uint64(e.Offset), uint64(e.WindowStart), uint64(e.WindowEnd), e.Total.Units, uint64(e.Total.Nanos), uint64(e.Deposits)} {

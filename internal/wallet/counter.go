@@ -50,7 +50,7 @@ func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
 	if o.Verdict != Applied {
 		return o
 	}
-	o.RuleChanged = c.Window.adopt(rule)
+	o.RuleChanged = c.Window.adopt(rule, d.Offset)
 	if e, crossed := c.Window.crossing(d); crossed {
 		tip := e // allocated only on a crossing
 		c.Tip, o.Emit = &tip, true

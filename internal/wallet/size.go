@@ -9,9 +9,10 @@ import "math/bits"
 const (
 	// columnHead is a packed column's tag and length, or a message's.
 	columnHead = 4
+	maxRule    = 3*11 + columnHead
 	// maxFixed bounds what does not grow: the account's six numbers, the window's
-	// rule and anchors, and the evidence, each field at its longest.
-	maxFixed = 6*11 + (3*11 + columnHead) + 3*11 + (columnHead + 7*11 + 3*11 + columnHead) + 2*columnHead
+	// rules and anchors, and the evidence, each field at its longest.
+	maxFixed = 6*11 + maxRule + maxPast*(maxRule+11+columnHead) + 4*11 + (columnHead + 7*11 + maxRule) + 2*columnHead
 )
 
 // sizeWithoutCells bounds all of the row but the window's cells, in bytes.

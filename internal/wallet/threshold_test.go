@@ -156,6 +156,17 @@ func TestRuleChange(t *testing.T) {
 	if out := apply(3+5, rule(5*billion, 1_600)); !out.RuleChanged || !out.Emit || c.Tip.Rule != rule(5*billion, 1_600) {
 		t.Errorf("crossed under the new rule: %+v", out)
 	}
+	for offset, want := range map[int64]wallet.Rule{0: old, 1: old, 2: lower, 3: rule(17*billion, 1_600), 7: rule(17*billion, 1_600), 8: rule(5*billion, 1_600), 99: rule(5*billion, 1_600)} {
+		if got, known := c.Window.RuleAt(offset); got != want || !known {
+			t.Errorf("rule at %d: %v (%t), want %v", offset, got, known, want)
+		}
+	}
+	for i := range int64(2) { // four are remembered
+		apply(9+i, rule(i+1, 1_600))
+		if _, known := c.Window.RuleAt(99); known != (i == 0) || len(c.Window.Past) != 4 {
+			t.Errorf("%d changes, %d remembered: known %t", c.Window.RuleChanges, len(c.Window.Past), known)
+		}
+	}
 }
 
 // A row joined under a long period stays good under the shortest: cells may

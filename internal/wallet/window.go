@@ -28,7 +28,20 @@ type Window struct {
 	// none. OtherIdle counts the deposits since the other stream was in hand.
 	Anchor, OtherAnchor int64
 	OtherIdle           uint32
+	// Past are the latest rules before Rule, oldest first; RuleChanges counts
+	// all that there were.
+	Past        []PastRule
+	RuleChanges uint32
 }
+
+// PastRule was in force for the wallet's deposits below offset Upto.
+type PastRule struct {
+	Rule Rule
+	Upto int64
+}
+
+// maxPast is how many earlier rules a row remembers.
+const maxPast = 4
 
 // Times and periods are held within these bounds, some 285,000 years, so that
 // no sum of a few of them overflows whatever a message or a setting says.
@@ -39,12 +52,32 @@ func boundedTime(ms int64) int64 { return min(max(ms, -maxTime), maxTime) }
 // period is the rule's in milliseconds, and at least 1.
 func (w *Window) period() int64 { return min(max(w.Rule.PeriodMs, 1), maxTime) }
 
-// adopt puts a rule in force and tells whether another one was before. The
-// cells stay: they are deposits, whatever the rule.
-func (w *Window) adopt(rule Rule) bool {
-	changed := w.Rule != rule && w.Rule != Rule{}
+// adopt puts a rule in force from an offset on and tells whether another one was
+// before. The cells stay: they are deposits, whatever the rule.
+func (w *Window) adopt(rule Rule, from int64) bool {
+	if w.Rule == rule {
+		return false
+	}
+	changed := w.Rule != Rule{}
+	if changed {
+		w.RuleChanges++
+		w.Past = slices.Concat(w.Past[max(0, len(w.Past)+1-maxPast):], []PastRule{{w.Rule, from}})
+	}
 	w.Rule = rule
 	return changed
+}
+
+// RuleAt is the rule that judged the wallet's deposit at an offset. It is not
+// known if the row has forgotten a rule: then what it holds depends on more than
+// it tells.
+func (w *Window) RuleAt(offset int64) (rule Rule, known bool) {
+	rule, known = w.Rule, int(w.RuleChanges) == len(w.Past)
+	for _, past := range slices.Backward(w.Past) {
+		if offset < past.Upto {
+			rule = past.Rule
+		}
+	}
+	return rule, known
 }
 
 // crossing decides whether d takes a window above the threshold: some window
