@@ -89,6 +89,7 @@ func kinds() []kind {
 		{"process", "kill all", all(instances()...), [2]time.Duration{0, 1 * s}, false, 1, killed},
 		{"process", "kill in recovery", anyInstance, [2]time.Duration{50 * ms, 900 * ms}, false, 1, killedInRecovery},
 		{"process", "kill api", one("api", "api-2"), [2]time.Duration{0, 300 * ms}, false, 1, killed},
+		{"process", "kill before the answer", anyAPIAndNetwork, [2]time.Duration{100 * ms, 800 * ms}, false, 1, killedBeforeAnswer},
 		{"process", "terminate", anyInstance, [2]time.Duration{0, 1 * s}, false, 1, terminated},
 		{"process", "stop briefly", anyInstance, [2]time.Duration{500 * ms, 4 * s}, false, 1, stopped},
 		{"process", "no descriptors", anyInstance, [2]time.Duration{1 * s, 4 * s}, false, 1, noDescriptors},
@@ -98,6 +99,8 @@ func kinds() []kind {
 		{"broker", "restart", anyBroker, [2]time.Duration{0, 1 * s}, false, 1, brokerRestart},
 		{"broker", "kill", anyBroker, [2]time.Duration{0, 1 * s}, false, 1, brokerKill},
 		{"broker", "kill controller", allBrokers, [2]time.Duration{0, 1 * s}, false, 3, controllerKill},
+		{"broker", "kill coordinator", allBrokers, [2]time.Duration{0, 1 * s}, false, 3, coordinatorKill},
+		{"broker", "disk full", anyBroker, [2]time.Duration{2 * s, 5 * s}, false, 1, brokerDiskFull},
 		{"broker", "stop", anyBroker, [2]time.Duration{1 * s, 5 * s}, false, 1, brokerStop},
 		{"broker", "all down", allBrokers, [2]time.Duration{5 * s, 9 * s}, false, 1, brokersDown},
 		{"broker", "all down for 70 s", allBrokers, [2]time.Duration{70 * s, 71 * s}, true, 1, brokersDown},
@@ -139,6 +142,10 @@ func kinds() []kind {
 
 func nowhere(*chaos, *rand.Rand) []string { return nil }
 
+func anyAPIAndNetwork(_ *chaos, r *rand.Rand) []string {
+	return [][]string{{"FIRST", "api"}, {"SECOND", "api-2"}}[r.IntN(2)]
+}
+
 func network0(_ *chaos, r *rand.Rand) []string {
 	return []string{[]string{"FIRST", "SECOND"}[r.IntN(2)]}
 }
@@ -159,6 +166,18 @@ func killedInRecovery(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
 		c.up(on[0])
 		pause(hold)
 	}
+}
+
+// killedBeforeAnswer ends an API between produce and answer: the broker has what
+// no client was told of.
+func killedBeforeAnswer(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
+	listener, api := on[0], on[1]
+	heal := c.net.add(listener, "timeout", "downstream", map[string]any{"timeout": 0})
+	pause(hold)
+	c.f.kill9(api)
+	c.net.drop(listener, false)
+	heal()
+	c.up(api)
 }
 
 func terminated(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
@@ -186,7 +205,7 @@ func sleeper(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
 	}
 	var burst []*kgo.Record
 	for range 20_000 {
-		burst = append(burst, c.record(wallets[r.IntN(len(wallets))], 1+r.Int64N(200*nano), time.Now().UnixMilli(), r.Uint64()))
+		burst = append(burst, record(c.partitions, wallets[r.IntN(len(wallets))], 1+r.Int64N(200*nano), time.Now().UnixMilli(), r.Uint64()))
 	}
 	var sent sync.WaitGroup
 	sent.Go(func() { c.inject(burst...) })
@@ -207,7 +226,7 @@ func noDescriptors(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
 
 // rolled restarts every instance, one after another, with the other build.
 func rolled(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
-	c.otherBuild = !c.otherBuild
+	c.other = !c.other
 	for _, name := range on {
 		c.term(name)
 		c.up(name)
@@ -237,6 +256,53 @@ func controllerKill(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
 		id = q.Controller
 	}
 	brokerKill(c, on[id-1:id], r, hold)
+}
+
+// coordinatorKill ends the broker that coordinates one of the groups.
+func coordinatorKill(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
+	ctx, cancel := c.oracle.ctx()
+	defer cancel()
+	id, group := int32(1), pairs[1+r.IntN(3)]
+	if found := c.oracle.admin.FindGroupCoordinators(ctx, group)[group]; found.Err == nil && found.NodeID > 0 {
+		id = found.NodeID
+	}
+	brokerKill(c, on[id-1:id], r, hold)
+}
+
+// brokerDiskFull runs a broker for a while on a file system with room for little
+// more than it has, and then with what it wrote there on the old one again.
+func brokerDiskFull(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
+	i := number0(on[0])
+	dir := c.kafka.DataDir(i)
+	kept := dir + ".kept"
+	run := func(name string, args ...string) bool {
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			c.t.Errorf("%s %s (this kind needs root; leave it out with KINDS): %v %s", name, strings.Join(args, " "), err, out)
+		}
+		return err == nil
+	}
+	c.kafka.StopBroker(i)
+	if run("mv", dir, kept) && run("mkdir", dir) {
+		used, err := exec.Command("du", "-sk", kept).Output()
+		var kb int
+		if _, scanErr := fmt.Sscan(string(used), &kb); err != nil || scanErr != nil {
+			c.t.Errorf("du: %v %v", err, scanErr)
+		}
+		size := fmt.Sprintf("size=%dk", kb+kb/10+1000+r.IntN(2000))
+		if run("mount", "-t", "tmpfs", "-o", size, "tmpfs", dir) {
+			if run("cp", "-a", "--sparse=always", kept+"/.", dir) && c.kafka.Launch(i) == nil {
+				pause(hold + 3*s) // it takes that long to start
+			}
+			c.kafka.Kill(i)
+			run("rm", "-rf", kept)
+			run("cp", "-a", "--sparse=always", dir, kept)
+			run("umount", "-l", dir)
+		}
+		run("rmdir", dir)
+		run("mv", kept, dir)
+	}
+	c.brokersUp(on)
 }
 
 func brokerStop(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
@@ -479,7 +545,7 @@ func (c *chaos) inject(records ...*kgo.Record) {
 }
 
 // record is a deposit as the API would write it.
-func (c *chaos) record(wallet string, nanos, at int64, id uint64) *kgo.Record {
+func record(partitions int32, wallet string, nanos, at int64, id uint64) *kgo.Record {
 	var b []byte
 	b = protowire.AppendTag(b, 1, protowire.BytesType)
 	b = protowire.AppendString(b, wallet)
@@ -491,7 +557,7 @@ func (c *chaos) record(wallet string, nanos, at int64, id uint64) *kgo.Record {
 	b = protowire.AppendVarint(b, uint64(at))
 	b = protowire.AppendTag(b, 5, protowire.Fixed64Type)
 	b = protowire.AppendFixed64(b, id)
-	return &kgo.Record{Key: []byte(wallet), Value: b, Partition: home(wallet, c.partitions)}
+	return &kgo.Record{Key: []byte(wallet), Value: b, Partition: home(wallet, partitions)}
 }
 
 func (c *chaos) rawWallet(r *rand.Rand, name string) string {
@@ -504,7 +570,7 @@ func (c *chaos) rawWallet(r *rand.Rand, name string) string {
 
 func malformed(c *chaos, _ []string, r *rand.Rand, _ time.Duration) {
 	w := c.rawWallet(r, "bad")
-	good := c.record(w, nano, time.Now().UnixMilli(), r.Uint64())
+	good := record(c.partitions, w, nano, time.Now().UnixMilli(), r.Uint64())
 	elsewhere := *good
 	elsewhere.Partition = (elsewhere.Partition + 1) % c.partitions
 	large := make([]byte, 1000<<10)
@@ -520,7 +586,7 @@ func malformed(c *chaos, _ []string, r *rand.Rand, _ time.Duration) {
 
 func twice(c *chaos, _ []string, r *rand.Rand, _ time.Duration) {
 	w := c.rawWallet(r, "twice")
-	d := c.record(w, 7000*nano, time.Now().UnixMilli(), r.Uint64())
+	d := record(c.partitions, w, 7000*nano, time.Now().UnixMilli(), r.Uint64())
 	again := *d
 	c.inject(d, &again)
 }
@@ -530,7 +596,7 @@ func late(c *chaos, _ []string, r *rand.Rand, _ time.Duration) {
 	w, now := c.rawWallet(r, "late"), time.Now().UnixMilli()
 	var records []*kgo.Record
 	for range 12 {
-		records = append(records, c.record(w, (500+r.Int64N(4000))*nano, now-r.Int64N(10_000), r.Uint64()))
+		records = append(records, record(c.partitions, w, (500+r.Int64N(4000))*nano, now-r.Int64N(10_000), r.Uint64()))
 	}
 	c.inject(records...)
 }
@@ -544,7 +610,7 @@ func hourOff(c *chaos, _ []string, r *rand.Rand, _ time.Duration) {
 	c.mu.Unlock()
 	var records []*kgo.Record
 	for range 12 {
-		records = append(records, c.record(w, (500+r.Int64N(4000))*nano, now-3_600_000*r.Int64N(2), r.Uint64()))
+		records = append(records, record(c.partitions, w, (500+r.Int64N(4000))*nano, now-3_600_000*r.Int64N(2), r.Uint64()))
 	}
 	c.inject(records...)
 }

@@ -148,7 +148,7 @@ type verdicts struct {
 
 // fold reads the log as the contract says: what is no deposit is set aside, an
 // id or a key counts once.
-func (o *oracle) fold(records []*kgo.Record, partitions int32) verdicts {
+func fold(records []*kgo.Record, partitions int32) verdicts {
 	v := verdicts{map[string][]placed{}, map[string]bool{}, map[string]int64{}}
 	seen := map[string]bool{}
 	for _, r := range records {
@@ -278,7 +278,7 @@ func ledgerFaults(l *ledger, v verdicts) []string {
 // the log: points 3, 4 and 6.
 func (o *oracle) tableFaults(v verdicts, wallets []string, period time.Duration, loose map[string]bool) ([]string, error) {
 	var bad []string
-	for _, table := range []string{"balance-table", "threshold-table", "flagger-table"} {
+	for _, table := range tables {
 		records, err := o.read(table, nil)
 		if err != nil {
 			return nil, err
@@ -287,57 +287,71 @@ func (o *oracle) tableFaults(v verdicts, wallets []string, period time.Duration,
 		for _, r := range records {
 			newest[string(r.Key)] = r.Value
 		}
-		for _, w := range wallets {
-			ps := v.wallets[w]
-			row, ok := decode(newest[w])
-			if !ok {
-				bad = append(bad, fmt.Sprintf("%s: its row in %s cannot be read", w, table))
-				continue
-			}
-			if table == "flagger-table" {
-				raised := row.numbers[4] != 0 || row.numbers[2] > row.numbers[3]
-				if want := above(ps, period); raised != want && !loose[w] {
-					bad = append(bad, fmt.Sprintf("%s: the newest row of %s says flagged %t, want %t", w, table, raised, want))
-				}
-				continue
-			}
-			account, _ := decode(row.bytes[1])
-			got := int64(account.numbers[2])*nano + int64(account.numbers[3])
-			var want int64
-			if len(ps) > 0 {
-				want = ps[len(ps)-1].sum
-			}
-			if got != want {
-				bad = append(bad, fmt.Sprintf("%s: the newest row of %s holds %s, want %s", w, table, decimal(got), decimal(want)))
-			}
-		}
+		bad = append(bad, rowFaults(table, newest, v, wallets, period, loose)...)
 	}
 	return bad, nil
+}
+
+var tables = []string{"balance-table", "threshold-table", "flagger-table"}
+
+func rowFaults(table string, newest map[string][]byte, v verdicts, wallets []string, period time.Duration, loose map[string]bool) (bad []string) {
+	for _, w := range wallets {
+		ps := v.wallets[w]
+		row, ok := decode(newest[w])
+		if !ok {
+			bad = append(bad, fmt.Sprintf("%s: its row in %s cannot be read", w, table))
+			continue
+		}
+		if table == "flagger-table" {
+			raised := row.numbers[4] != 0 || row.numbers[2] > row.numbers[3]
+			if want := above(ps, period); raised != want && !loose[w] {
+				bad = append(bad, fmt.Sprintf("%s: the newest row of %s says flagged %t, want %t", w, table, raised, want))
+			}
+			continue
+		}
+		account, _ := decode(row.bytes[1])
+		got := int64(account.numbers[2])*nano + int64(account.numbers[3])
+		var want int64
+		if len(ps) > 0 {
+			want = ps[len(ps)-1].sum
+		}
+		if got != want {
+			bad = append(bad, fmt.Sprintf("%s: the newest row of %s holds %s, want %s", w, table, decimal(got), decimal(want)))
+		}
+	}
+	return bad
 }
 
 // follow reads the changelogs as they grow, before compaction can hide anything,
 // until ctx is done: no row may ever be followed by an older one.
 func (o *oracle) follow(ctx context.Context) (bad []string) {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(o.seeds...), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
-		kgo.ConsumeTopics("balance-table", "threshold-table", "flagger-table"))
+		kgo.ConsumeTopics(tables...))
 	if err != nil {
 		return []string{err.Error()}
 	}
 	defer cl.Close()
-	versions := map[string]uint64{}
+	seen := versions{}
 	for ctx.Err() == nil {
-		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
-			if strings.HasPrefix(string(r.Key), "_") {
-				return // no wallet's
-			}
-			row := r.Topic + " " + string(r.Key)
-			now := rowVersion(r.Topic, r.Value)
-			if now < versions[row] {
-				bad = append(bad, fmt.Sprintf("%s: went back from %d to %d at %d:%d", row, versions[row], now, r.Partition, r.Offset))
-			}
-			versions[row] = now
-		})
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { bad = append(bad, seen.next(r)...) })
 	}
+	return bad
+}
+
+// versions of rows, by table and wallet.
+type versions map[string]uint64
+
+// next takes the next record of a changelog and says if it is older than the last.
+func (v versions) next(r *kgo.Record) (bad []string) {
+	if strings.HasPrefix(string(r.Key), "_") {
+		return nil // no wallet's
+	}
+	row := r.Topic + " " + string(r.Key)
+	now := rowVersion(r.Topic, r.Value)
+	if now < v[row] {
+		bad = []string{fmt.Sprintf("%s: went back from %d to %d at %d:%d", row, v[row], now, r.Partition, r.Offset)}
+	}
+	v[row] = now
 	return bad
 }
 
@@ -354,13 +368,8 @@ func rowVersion(table string, row []byte) uint64 {
 }
 
 // deadFaults: what must be set aside is there, and nothing else.
-func (o *oracle) deadFaults(v verdicts, from map[int32]int64) ([]string, error) {
-	records, err := o.read("deposit_dead_letter", nil)
-	if err != nil {
-		return nil, err
-	}
+func deadFaults(records []*kgo.Record, v verdicts, from map[int32]int64) (bad []string) {
 	missing := maps.Clone(v.aside)
-	var bad []string
 	for _, r := range records {
 		h := map[string]string{}
 		for _, x := range r.Headers {
@@ -380,5 +389,5 @@ func (o *oracle) deadFaults(v verdicts, from map[int32]int64) ([]string, error) 
 	for position := range missing {
 		bad = append(bad, "not set aside: "+position)
 	}
-	return bad, nil
+	return bad
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,7 +28,8 @@ type chaos struct {
 	apis       []*client
 	oracle     *oracle
 	partitions int32
-	otherBuild bool // the rolling restart's
+	otherBuild string // the rolling restart's second binary
+	other      bool   // which of the two is rolled out
 
 	locks map[string]*sync.Mutex
 
@@ -59,6 +61,7 @@ func startChaos(t *testing.T, brokers int) *chaos {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.kafka.Stop)
+	c.otherBuild = buildOther(t)
 	c.oracle = newOracle(t, c.kafka.Addrs())
 	c.f = newFleet(t, c.kafka.Bootstrap(), "ROLLING_PERIOD="+period.String(), fmt.Sprint("PARTITIONS=", c.partitions))
 	for _, name := range instances() {
@@ -68,6 +71,26 @@ func startChaos(t *testing.T, brokers int) *chaos {
 	c.f.awaitReady(90*time.Second, instances()...)
 	c.apis = []*client{newClient(t, c.f.addr["api"]), newClient(t, c.f.addr["api-2"])}
 	return c
+}
+
+// buildOther builds the program as of the commit that OLD names, or else this one
+// with the race detector, which then sees the faults too.
+func buildOther(t *testing.T) string {
+	t.Helper()
+	program, dir, flag := filepath.Join(t.TempDir(), "other"), "..", "-race"
+	if old := os.Getenv("OLD"); old != "" {
+		dir, flag = t.TempDir(), "-race=false"
+		archive := exec.Command("bash", "-o", "pipefail", "-c", `git -C .. archive "$0" | tar -x -C "$1"`, old, dir)
+		if out, err := archive.CombinedOutput(); err != nil {
+			t.Fatalf("OLD=%s: %v %s", old, err, out)
+		}
+	}
+	build := exec.Command("go", "build", flag, "-o", program, "./cmd")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the other program: %v\n%s", err, out)
+	}
+	return program
 }
 
 // stateDir is an instance's own.
@@ -97,10 +120,11 @@ func (c *chaos) launch(name, stateDir string) {
 		}
 		env = append(env, setting+addr)
 	}
-	if c.otherBuild {
-		env = append(env, "GOGC=50") // stands for another build
+	program := binary
+	if c.other {
+		program = c.otherBuild
 	}
-	c.f.launchAs(name, service, env...)
+	c.f.launchAs(program, name, service, env...)
 }
 
 // term ends an instance in an orderly way, or not at all: Kafka may be away.
@@ -246,7 +270,7 @@ func (c *chaos) judge() []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	v := c.oracle.fold(log, c.partitions)
+	v := fold(log, c.partitions)
 	wallets := slices.Clone(c.ledger.wallets)
 	for w := range c.rawWallets {
 		if len(v.wallets[w]) > 0 {
@@ -258,11 +282,11 @@ func (c *chaos) judge() []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	dead, err := c.oracle.deadFaults(v, c.from)
+	dead, err := c.oracle.read("deposit_dead_letter", nil)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	bad = append(append(bad, tables...), dead...)
+	bad = append(append(bad, tables...), deadFaults(dead, v, c.from)...)
 	for _, api := range c.apis { // the views
 		for _, w := range wallets {
 			var want int64
@@ -294,7 +318,8 @@ func (c *chaos) fromNothing() {
 }
 
 // TestChaos injects FAULTS faults (60) of the given KINDS (all but the slow
-// ones), planned by SEED (1), with BROKERS 1 or 3.
+// ones), planned by SEED (1), with BROKERS 1 or 3. OLD names the commit whose
+// build takes turns with this one in rolling restarts.
 func TestChaos(t *testing.T) {
 	const perRound = 10
 	faults, seed, brokers := int(number(t, "FAULTS", 60)), number(t, "SEED", 1), int(number(t, "BROKERS", 1))
@@ -304,7 +329,7 @@ func TestChaos(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	counts := map[string]int{}
 	injected, began := 0, time.Now()
-	var goroutines map[string]float64
+	var first map[string]gauges
 	for round := 1; injected < faults && !t.Failed(); round++ {
 		plan := c.schedule(r, chosen, min(perRound, faults-injected))
 		if !c.runRound(round, r.Uint64(), plan) {
@@ -315,9 +340,8 @@ func TestChaos(t *testing.T) {
 			counts[p.kind.group+": "+p.kind.name]++
 		}
 		injected += len(plan)
-		now := c.goroutines()
-		if goroutines == nil {
-			goroutines = now
+		if first == nil {
+			first = c.gauges()
 		}
 		t.Logf("%d of %d faults, %v", injected, faults, time.Since(began).Round(time.Second))
 	}
@@ -326,9 +350,10 @@ func TestChaos(t *testing.T) {
 		if !c.exact() {
 			t.Error("that was after all local state was deleted")
 		}
-		for name, n := range c.goroutines() {
-			if n > 2*goroutines[name]+50 {
-				t.Errorf("%s has %.0f goroutines, had %.0f after the first round", name, n, goroutines[name])
+		for name, now := range c.gauges() {
+			t.Logf("%s: %.0f goroutines, %.0f MB; after the first round %.0f and %.0f", name, now.goroutines, now.bytes/1e6, first[name].goroutines, first[name].bytes/1e6)
+			if now.goroutines > 2*first[name].goroutines+50 || now.bytes > 3*first[name].bytes+200e6 {
+				t.Errorf("%s has grown", name)
 			}
 		}
 	}
@@ -338,28 +363,33 @@ func TestChaos(t *testing.T) {
 	}
 	slices.SortFunc(table, func(a, b string) int { return strings.Compare(a[6:], b[6:]) })
 	fenced := 0
-	for _, log := range c.f.logs {
+	for name, log := range c.f.logs {
 		fenced += strings.Count(log.all(), "another instance owns the partition")
+		if strings.Contains(log.all(), "DATA RACE") {
+			t.Errorf("%s has a data race:\n%s", name, log.all())
+		}
 	}
 	t.Logf("late owners that the brokers refused, in what is left of the logs: %d", fenced)
 	t.Logf("%d faults in %v:\n%s", injected, time.Since(began).Round(time.Second), strings.Join(table, "\n"))
 }
 
-// goroutines is how many each instance has.
-func (c *chaos) goroutines() map[string]float64 {
-	counts := map[string]float64{}
+// gauges are an instance's goroutines and resident bytes.
+type gauges struct{ goroutines, bytes float64 }
+
+func (c *chaos) gauges() map[string]gauges {
+	all := map[string]gauges{}
 	for _, name := range instances() {
 		res, err := probes.Get("http://" + c.f.addr[name] + "/metrics")
 		if err != nil {
 			continue
 		}
 		body, _ := readAll(res)
+		var g gauges
 		for line := range strings.Lines(body) {
-			var n float64
-			if _, err := fmt.Sscanf(line, "go_goroutines %f", &n); err == nil {
-				counts[name] = n
-			}
+			_, _ = fmt.Sscanf(line, "go_goroutines %f", &g.goroutines)
+			_, _ = fmt.Sscanf(line, "process_resident_memory_bytes %g", &g.bytes)
 		}
+		all[name] = g
 	}
-	return counts
+	return all
 }

@@ -116,13 +116,13 @@ func (f *fleet) start(names ...string) {
 
 func (f *fleet) launch(name string, env ...string) {
 	f.t.Helper()
-	f.launchAs(name, name, env...)
+	f.launchAs(binary, name, name, env...)
 }
 
-// launchAs is launch for one of several instances of a service.
-func (f *fleet) launchAs(name, service string, env ...string) {
+// launchAs is launch for one of several instances of a service, and for any build.
+func (f *fleet) launchAs(program, name, service string, env ...string) {
 	f.t.Helper()
-	cmd := exec.Command(binary, "-service="+service)
+	cmd := exec.Command(program, "-service="+service)
 	cmd.Dir = f.dir // no config.env there
 	cmd.Env = append(slices.Clone(f.env), env...)
 	f.mu.Lock()

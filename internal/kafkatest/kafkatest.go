@@ -179,7 +179,7 @@ func (c *Cluster) configure(o Options) error {
 			"listeners":                      "PLAINTEXT://" + b.addr + ",CONTROLLER://" + controllers[i] + b.listeners,
 			"advertised.listeners":           "PLAINTEXT://" + b.addr + b.advertised,
 			"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + b.protocols,
-			"log.dirs":                       filepath.ToSlash(filepath.Join(b.dir, "data")),
+			"log.dirs":                       filepath.ToSlash(b.data()),
 			"auto.create.topics.enable":      "false",
 			// A killed broker may come back only when its old session is over.
 			"broker.session.timeout.ms":                        "4000",
@@ -242,7 +242,7 @@ func (c *Cluster) format(ctx context.Context) error {
 	raw[0] &= 0x7f           // the id must not start with "-": it is an argument
 	id := base64.RawURLEncoding.EncodeToString(raw[:])
 	for _, b := range c.brokers {
-		if _, err := os.Stat(filepath.Join(b.dir, "data", "meta.properties")); err == nil {
+		if _, err := os.Stat(filepath.Join(b.data(), "meta.properties")); err == nil {
 			continue
 		}
 		cmd := exec.CommandContext(ctx, c.java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", c.classpath(),
@@ -351,6 +351,19 @@ func (c *Cluster) Restart(i int) error {
 	return nil
 }
 
+// Launch is Restart without waiting for an answer: the broker may never be able to
+// give one.
+func (c *Cluster) Launch(i int) error {
+	c.StopBroker(i)
+	if err := c.launch(c.brokers[i]); err != nil {
+		return fmt.Errorf("kafkatest: %w", err)
+	}
+	return nil
+}
+
+// DataDir is where broker i (from 0) keeps its logs.
+func (c *Cluster) DataDir(i int) string { return c.brokers[i].data() }
+
 // Stop ends every broker, within a deadline, and removes a temporary directory.
 func (c *Cluster) Stop() {
 	var wg sync.WaitGroup
@@ -366,6 +379,8 @@ func (c *Cluster) Stop() {
 }
 
 func (c *Cluster) classpath() string { return filepath.Join(c.libs, "*") }
+
+func (b *broker) data() string { return filepath.Join(b.dir, "data") }
 
 func (b *broker) config() string { return filepath.Join(b.dir, "server.properties") }
 
