@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"sync/atomic"
 	"time"
 
@@ -16,15 +17,8 @@ import (
 	"coinbit/internal/stream"
 )
 
-const (
-	// maxInFlight bounds deposits handed to the producer and not answered. The
-	// producer's buffer is as large, so handing over never blocks a request.
-	maxInFlight = 4096
-	// maxBatch is how many deposits one request to a broker holds. A row
-	// remembers as many deposit ids, so a request repeated by sarama under a new
-	// epoch is recognised even when it went to one wallet.
-	maxBatch = 64
-)
+// maxInFlight bounds deposits handed to the producer and not answered.
+const maxInFlight = 4096
 
 // deposits appends to the deposit topic through a Goka emitter. It is the API's
 // api.Log.
@@ -123,8 +117,9 @@ func (d *deposits) attempt(ctx context.Context) error {
 	emitter, err := goka.NewEmitter(d.client.Brokers(), stream.DepositStream, new(stream.DepositEncoder),
 		goka.WithEmitterClientID("coinbit-api"),
 		goka.WithEmitterHasher(stream.NewHasher),
-		goka.WithEmitterProducerBuilder(d.client.ProducerBuilder(
-			kafka.ProducerOptions{Buffer: maxInFlight, MaxBatch: maxBatch}, nil)),
+		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
+			return d.client.LogWriter(ctx, "coinbit-api", string(stream.DepositStream), cluster.Partitions)
+		}),
 	)
 	if err != nil {
 		return fmt.Errorf("build emitter: %w", err)

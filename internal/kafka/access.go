@@ -43,6 +43,12 @@ func (c *Client) denied(rights ...stream.Right) error {
 	return &denial{fmt.Sprintf("%s lacks %s: an admin grants it, see -service=topics -acls", c.who(), strings.Join(list, ", "))}
 }
 
+// deniedProducerID is the error where Kafka gives no producer id.
+func (c *Client) deniedProducerID() error {
+	return &denial{c.who() + " lacks Write on every topic, or where Kafka is older than 3.0 IdempotentWrite on the cluster: " +
+		"an admin grants it, see -service=topics -acls"}
+}
+
 // who is this client as Kafka's admin knows it.
 func (c *Client) who() string {
 	switch {

@@ -51,7 +51,7 @@ func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Cl
 // Send appends one record and returns its offset once all in-sync replicas have
 // it. When ctx is done first, it may still be appended.
 func (c *Client) Send(ctx context.Context, topic, key string, value []byte) (int64, error) {
-	producer, err := c.ProducerBuilder(ProducerOptions{}, nil)(c.settings.Brokers, "coinbit-ops", stream.NewHasher)
+	producer, err := c.ProducerBuilder(nil)(c.settings.Brokers, "coinbit-ops", stream.NewHasher)
 	if err != nil {
 		return 0, err
 	}

@@ -26,26 +26,13 @@ type Producer struct {
 	drained sync.WaitGroup
 }
 
-// ProducerOptions tune a producer.
-type ProducerOptions struct {
-	// Buffer is how many messages Emit takes without blocking; 0: sarama's 256.
-	Buffer int
-	// MaxBatch bounds the messages of one request; 0: no bound but bytes.
-	MaxBatch int
-}
-
 // ProducerBuilder returns Goka's hook. built, if not nil, is given each producer.
-func (c *Client) ProducerBuilder(o ProducerOptions, built func(*Producer)) goka.ProducerBuilder {
+func (c *Client) ProducerBuilder(built func(*Producer)) goka.ProducerBuilder {
 	return func(brokers []string, clientID string, hasher func() hash.Hash32) (goka.Producer, error) {
 		cfg := c.producerConfig(clientID, hasher)
-		cfg.Producer.Flush.MaxMessages = o.MaxBatch
-		if o.Buffer > 0 {
-			cfg.ChannelBufferSize = o.Buffer
-		}
 		async, err := sarama.NewAsyncProducer(brokers, cfg)
 		if errors.Is(err, sarama.ErrClusterAuthorizationFailed) {
-			return nil, &denial{c.who() + " lacks Write on every topic, or where Kafka is older than 3.0 IdempotentWrite on the cluster: " +
-				"an admin grants it, see -service=topics -acls"}
+			return nil, c.deniedProducerID()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("start producer: %w", c.unreachable(err))
@@ -64,7 +51,7 @@ func (c *Client) ProducerBuilder(o ProducerOptions, built func(*Producer)) goka.
 // ProcessorProducerBuilder returns Goka's hook for a processor: rows go to its
 // table through rows, which Goka then closes, everything else through a Producer.
 func (c *Client) ProcessorProducerBuilder(rows *TableWriter, built func(*Producer)) goka.ProducerBuilder {
-	build := c.ProducerBuilder(ProducerOptions{}, built)
+	build := c.ProducerBuilder(built)
 	return func(brokers []string, clientID string, hasher func() hash.Hash32) (goka.Producer, error) {
 		p, err := build(brokers, clientID, hasher)
 		if err != nil {
@@ -80,7 +67,7 @@ type processorProducer struct {
 }
 
 func (p processorProducer) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
-	if topic == p.rows.table {
+	if topic == p.rows.topic {
 		return p.rows.Emit(key, value)
 	}
 	return p.Producer.EmitWithHeaders(topic, key, value, headers)

@@ -27,10 +27,10 @@ func ready(t testing.TB, partitions int32) *Client {
 	return c
 }
 
-func producer(t testing.TB, c *Client, o ProducerOptions) *Producer {
+func producer(t testing.TB, c *Client) *Producer {
 	t.Helper()
 	var built *Producer
-	p, err := c.ProducerBuilder(o, func(p *Producer) { built = p })(c.Brokers(), "coinbit-test", stream.NewHasher)
+	p, err := c.ProducerBuilder(func(p *Producer) { built = p })(c.Brokers(), "coinbit-test", stream.NewHasher)
 	must(t, err)
 	if p != goka.Producer(built) {
 		t.Fatal("built was given another producer")
@@ -83,7 +83,7 @@ func records(t testing.TB, c *Client, topic string, partitions int32, n int) []*
 
 func TestProducerKeepsOrder(t *testing.T) {
 	c := ready(t, 3)
-	p := producer(t, c, ProducerOptions{Buffer: 64, MaxBatch: 7})
+	p := producer(t, c)
 	const n = 500
 	answers := make(chan error, n)
 	for i := range n {
@@ -146,7 +146,7 @@ func (f *fakeAsync) AsyncClose()                               { close(f.ok); cl
 
 func TestEmitWithHeadersAndTombstone(t *testing.T) {
 	c := ready(t, 1)
-	p := producer(t, c, ProducerOptions{})
+	p := producer(t, c)
 	_, err := awaitPromise(within(t), p.EmitWithHeaders("deposit", "w", []byte{}, goka.Headers{"h": []byte("1")}))
 	must(t, err)
 	_, err = awaitPromise(within(t), p.Emit("deposit", "w", nil))
@@ -179,7 +179,7 @@ func TestSetAside(t *testing.T) {
 		"1 MiB":      {Key: []byte("w"), Value: bytes.Repeat([]byte("x"), 1<<20), Headers: []*sarama.RecordHeader{header("h", bytes.Repeat([]byte("y"), 1<<16))}},
 	}
 	c := ready(t, 2)
-	p := producer(t, c, ProducerOptions{})
+	p := producer(t, c)
 	for name, m := range cases {
 		m.Topic, m.Partition, m.Offset, m.Timestamp = "deposit", 1, 77, at
 		if _, err := awaitPromise(within(t), p.SetAside(stream.DepositDeadLetter, m, "reason: "+name)); err != nil {

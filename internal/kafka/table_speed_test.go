@@ -25,7 +25,7 @@ func TestTableWriterIsNoSlowerThanSarama(t *testing.T) {
 	for p := range int32(partitions) {
 		own(t, w, p)
 	}
-	p := producer(t, x.client, ProducerOptions{})
+	p := producer(t, x.client)
 	table := string(x.Group.Table())
 	keys := make([]string, 10_000)
 	for i := range keys {

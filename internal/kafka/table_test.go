@@ -173,7 +173,7 @@ func TestRenewal(t *testing.T) {
 	own(t, w, 0)
 	for i := range 3 {
 		must(t, emit(t, w, "w", fmt.Sprint(i)))
-		w.partitions[0].askRenewal()
+		w.lanes[0].askRenewal()
 	}
 	must(t, emit(t, w, "w", "3"))
 	eventually(t, "a claim told", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.rows[0]) >= 5 })
@@ -195,9 +195,9 @@ func TestRenewal(t *testing.T) {
 
 // Sequence numbers wrap as Kafka's do.
 func TestSequenceWraps(t *testing.T) {
-	p := &tablePartition{sequence: math.MaxInt32 - 1}
+	l := &lane{sequence: math.MaxInt32 - 1}
 	for _, want := range []int32{math.MaxInt32 - 1, 1, 4} {
-		if b := p.batch(make([]tableRow, 3)); b.FirstSequence != want {
+		if b := l.batch(make([]record, 3)); b.FirstSequence != want {
 			t.Fatalf("sequence %d, want %d", b.FirstSequence, want)
 		}
 	}
@@ -266,7 +266,7 @@ func TestTableIsBoundedWhileKafkaIsAway(t *testing.T) {
 			blocked = true
 		}
 	}
-	if size := last * len(value); size > maxTableQueue+maxTableBatch+2*len(value) {
+	if size := last * len(value); size > maxTableQueue+maxBatch+2*len(value) {
 		t.Errorf("%d bytes wait", size)
 	}
 	go func() {

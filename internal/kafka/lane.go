@@ -1,0 +1,324 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"coinbit/internal/stream"
+)
+
+// record is one on its way; done is told its offset or why it failed.
+type record struct {
+	key   string
+	value []byte
+	claim bool // of before recovery: no store waits for it
+	done  func(offset int64, err error)
+}
+
+func (r *record) size() int { return len(r.key) + len(r.value) + 32 }
+
+// identity is what a broker knows a producer by.
+type identity struct {
+	producerID int64
+	epoch      int16
+}
+
+// lane is one partition in the hands of a writer.
+type lane struct {
+	w  *writer
+	id int32
+	// identify gets the identity of what comes next, and may name a record that
+	// goes before it.
+	identify func(ctx context.Context, was identity) (identity, *record, error)
+	// stored sees each record before its done; its error is done's.
+	stored func(partition int32, r *record, offset int64) error
+	// goesOn: after a batch has failed the lane goes on, with another identity.
+	goesOn bool
+
+	identity
+	sequence int32
+
+	mu         sync.Mutex
+	work, room *sync.Cond
+	queue      []record
+	bytes      int
+	busy       bool // records are in flight or being told
+	renew      bool // another identity is due
+	err        error
+}
+
+const renewTimeout = 30 * time.Second
+
+// append waits until one record is stored.
+func (l *lane) append(ctx context.Context, r record) (int64, error) {
+	answers := make(chan answer, 1)
+	r.done = func(offset int64, err error) { answers <- answer{offset, err} }
+	l.put(r)
+	select {
+	case a := <-answers:
+		return a.offset, a.err
+	case <-ctx.Done():
+		l.fail(ctx.Err())
+		return 0, fmt.Errorf("no answer: %w", ctx.Err())
+	}
+}
+
+// put queues a record. It blocks while too much waits.
+func (l *lane) put(r record) {
+	l.mu.Lock()
+	for l.bytes >= l.w.maxQueue && l.err == nil {
+		l.room.Wait()
+	}
+	err := l.err
+	if err == nil {
+		l.queue = append(l.queue, r)
+		l.bytes += r.size()
+		l.work.Signal()
+	}
+	l.mu.Unlock()
+	if err != nil {
+		r.done(0, err)
+	}
+}
+
+// fail refuses what waits and what comes.
+func (l *lane) fail(err error) {
+	l.mu.Lock()
+	if l.err == nil {
+		l.err = err
+	}
+	err = l.err
+	l.mu.Unlock()
+	l.refuse(err)
+}
+
+// refuse refuses what waits.
+func (l *lane) refuse(err error) {
+	l.mu.Lock()
+	queue := l.queue
+	l.queue, l.bytes = nil, 0
+	l.work.Broadcast()
+	l.room.Broadcast()
+	l.mu.Unlock()
+	for _, r := range queue {
+		r.done(0, err)
+	}
+}
+
+// drain waits until nothing waits or is in flight, the lane has failed, or ctx
+// is done.
+func (l *lane) drain(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.room.Broadcast()
+	})
+	defer stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for (len(l.queue) > 0 || l.busy) && ctx.Err() == nil && l.err == nil {
+		l.room.Wait()
+	}
+}
+
+func (l *lane) askRenewal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renew = true
+	l.work.Signal()
+}
+
+// take returns the records of the next batch; none when there are none and wait
+// is false, when a renewal is due, or when the lane has failed.
+func (l *lane) take(wait bool) []record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if wait {
+		l.busy = false
+		l.room.Broadcast()
+	}
+	for wait && len(l.queue) == 0 && l.err == nil && !l.renew {
+		l.work.Wait()
+	}
+	if l.renew || l.err != nil {
+		return nil
+	}
+	n, size := 0, 0
+	for n < len(l.queue) && (n == 0 || size+l.queue[n].size() <= maxBatch) {
+		size += l.queue[n].size()
+		n++
+	}
+	records := l.queue[:n:n]
+	l.queue = l.queue[n:]
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+	l.bytes -= size
+	l.busy = l.busy || n > 0
+	l.room.Broadcast()
+	return records
+}
+
+// run sends batch after batch. The records of one are told while the next is on
+// its way.
+func (l *lane) run() {
+	var stored []record
+	var base int64
+	for {
+		records := l.take(len(stored) == 0)
+		if len(records) == 0 && len(stored) == 0 {
+			if l.renewed() {
+				continue
+			}
+			return
+		}
+		var b *sarama.RecordBatch
+		var answers chan answer
+		if len(records) > 0 {
+			b = l.batch(records)
+			answers = l.w.submit(l.id, b)
+		}
+		l.tell(stored, base)
+		stored = nil
+		if b == nil {
+			continue
+		}
+		var err error
+		if base, err = l.await(b, answers); err == nil {
+			stored = records
+			continue
+		}
+		err = fmt.Errorf("%s/%d: %w", l.w.topic, l.id, err)
+		if l.goesOn {
+			l.askRenewal()
+		} else {
+			l.fail(err)
+		}
+		for _, r := range records {
+			r.done(0, err)
+		}
+	}
+}
+
+// renewed gets the next identity. It is false when the lane has failed.
+func (l *lane) renewed() bool {
+	l.mu.Lock()
+	err := l.err
+	l.mu.Unlock()
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(l.w.ctx, renewTimeout)
+	defer cancel()
+	next, first, err := l.identify(ctx, l.identity)
+	switch {
+	case err != nil && !l.goesOn:
+		l.fail(err)
+		return false
+	case err != nil:
+		l.refuse(err)
+		select {
+		case <-time.After(retryBackoff):
+		case <-l.w.ctx.Done():
+		}
+		return true
+	}
+	l.identity, l.sequence = next, 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renew = false
+	if first != nil {
+		l.queue = slices.Insert(l.queue, 0, *first)
+		l.bytes += first.size()
+	}
+	return true
+}
+
+func (l *lane) tell(records []record, base int64) {
+	for i := range records {
+		r := &records[i]
+		offset := base + int64(i)
+		var err error
+		if l.stored != nil {
+			err = l.stored(l.id, r, offset)
+		}
+		r.done(offset, err)
+	}
+}
+
+func (l *lane) batch(records []record) *sarama.RecordBatch {
+	now := time.Now().Truncate(time.Millisecond)
+	list := make([]sarama.Record, len(records))
+	b := &sarama.RecordBatch{
+		Version: 2, LastOffsetDelta: int32(len(records) - 1), //nolint:gosec // bounded by maxBatch
+		FirstTimestamp: now, MaxTimestamp: now,
+		ProducerID: l.producerID, ProducerEpoch: l.epoch, FirstSequence: l.sequence,
+		Records: make([]*sarama.Record, len(records)),
+	}
+	for i, r := range records {
+		list[i] = sarama.Record{OffsetDelta: int64(i), Key: []byte(r.key), Value: r.value}
+		b.Records[i] = &list[i]
+	}
+	l.sequence = int32((int64(l.sequence) + int64(len(records))) % (1 << 31)) // as Kafka wraps it
+	return b
+}
+
+// await returns the offset of the batch's first record. What may still succeed
+// is sent again, the same bytes: the broker recognises them.
+func (l *lane) await(b *sarama.RecordBatch, answers chan answer) (int64, error) {
+	for attempt := 1; ; attempt++ {
+		var a answer
+		select {
+		case a = <-answers:
+		case <-l.w.ctx.Done():
+			return 0, errClosed
+		}
+		switch {
+		case a.err == nil:
+			return a.offset, nil
+		case errors.Is(a.err, sarama.ErrInvalidProducerEpoch), errors.Is(a.err, sarama.ErrProducerFenced):
+			return 0, fmt.Errorf("%w: %w", ErrFenced, a.err)
+		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
+			return 0, ErrUnknownOffset
+		case errors.Is(a.err, sarama.ErrTopicAuthorizationFailed):
+			return 0, l.w.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: l.w.topic})
+		case !retriable(a.err), attempt > retries:
+			return 0, a.err
+		}
+		select {
+		case <-time.After(retryBackoff):
+		case <-l.w.ctx.Done():
+			return 0, errClosed
+		}
+		_ = l.w.client.RefreshMetadata(l.w.topic) // a failure shows at the next attempt
+		answers = l.w.submit(l.id, b)
+	}
+}
+
+// retriable tells whether the same request may yet succeed; what is no answer of
+// a broker is a matter of the network.
+func retriable(err error) bool {
+	if errors.Is(err, sarama.ErrClosedClient) {
+		return false
+	}
+	var refused sarama.KError
+	if !errors.As(err, &refused) {
+		return true
+	}
+	switch refused { //nolint:exhaustive // all others are final
+	case sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrReplicaNotAvailable,
+		sarama.ErrBrokerNotAvailable, sarama.ErrRequestTimedOut, sarama.ErrNetworkException, sarama.ErrInvalidMessage,
+		sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend, sarama.ErrUnknownTopicOrPartition,
+		sarama.ErrKafkaStorageError, sarama.ErrUnknown,
+		sarama.ErrOffsetsLoadInProgress, sarama.ErrConsumerCoordinatorNotAvailable,
+		sarama.ErrNotCoordinatorForConsumer, sarama.ErrConcurrentTransactions:
+		return true
+	}
+	return false
+}

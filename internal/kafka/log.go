@@ -1,0 +1,107 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/stream"
+)
+
+// maxLogQueue is far above what its callers have in flight: Emit does not block.
+const maxLogQueue = 16 << 20
+
+// LogWriter is a goka.Producer for one topic. sarama's passes each record through
+// five goroutines; this one collects what comes while a batch is in flight, and
+// never sends a record anew under another producer id, so none is there twice.
+type LogWriter struct {
+	*writer
+	partitions int32
+}
+
+// LogWriter connects and gets a producer id. Its owner must call Close.
+func (c *Client) LogWriter(ctx context.Context, clientID, topic string, partitions int32) (*LogWriter, error) {
+	w, err := c.newWriter(clientID, topic, maxLogQueue)
+	if err != nil {
+		return nil, err
+	}
+	l := &LogWriter{w, partitions}
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	first, _, err := l.newIdentity(ctx, identity{})
+	for p := int32(0); p < partitions && err == nil; p++ {
+		_, err = w.open(&lane{id: p, identity: first, identify: l.newIdentity, goesOn: true})
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// newIdentity asks any broker for a producer id that nobody has.
+func (l *LogWriter) newIdentity(ctx context.Context, _ identity) (identity, *record, error) {
+	for {
+		res, err := await(ctx, func() (*sarama.InitProducerIDResponse, error) {
+			broker := l.client.LeastLoadedBroker()
+			if broker == nil {
+				return nil, sarama.ErrOutOfBrokers
+			}
+			res, err := broker.InitProducerID(&sarama.InitProducerIDRequest{Version: 3, ProducerID: -1, ProducerEpoch: -1})
+			if err != nil {
+				_ = broker.Close() // the next look-up connects anew
+				return nil, err
+			}
+			if !errors.Is(res.Err, sarama.ErrNoError) {
+				return nil, res.Err
+			}
+			return res, nil
+		})
+		switch {
+		case err == nil:
+			return identity{res.ProducerID, res.ProducerEpoch}, nil, nil
+		case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
+			return identity{}, nil, l.owner.deniedProducerID()
+		case !retriable(err):
+			return identity{}, nil, fmt.Errorf("get a producer id: %w", err)
+		}
+		select {
+		case <-time.After(retryBackoff):
+		case <-ctx.Done():
+			return identity{}, nil, fmt.Errorf("get a producer id: %w: %w", ctx.Err(), l.owner.unreachable(err))
+		}
+	}
+}
+
+// Emit appends a record to its key's partition.
+func (l *LogWriter) Emit(topic, key string, value []byte) *goka.Promise {
+	promise, finish := goka.NewPromiseWithFinisher()
+	if topic != l.topic {
+		return finish(nil, fmt.Errorf("this is the producer of %s, not of %s", l.topic, topic))
+	}
+	partition := stream.Partition(key, l.partitions)
+	to := l.lane(partition)
+	if to == nil {
+		return finish(nil, errClosed)
+	}
+	to.put(record{key: key, value: value, done: func(offset int64, err error) {
+		finish(&sarama.ProducerMessage{Topic: topic, Partition: partition, Offset: offset}, err)
+	}})
+	return promise
+}
+
+// EmitWithHeaders is Emit: deposits have no headers.
+func (l *LogWriter) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
+	if len(headers) > 0 {
+		promise, finish := goka.NewPromiseWithFinisher()
+		finish(nil, errors.New("this producer writes no headers"))
+		return promise
+	}
+	return l.Emit(topic, key, value)
+}
+
+// Close waits for the answers to what was emitted, at most closeTimeout.
+func (l *LogWriter) Close() error { return l.close() }

@@ -1,0 +1,157 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"coinbit/internal/stream"
+)
+
+func logWriter(t testing.TB, partitions int32) (*Client, *LogWriter) {
+	t.Helper()
+	c := newClient(t, tableBroker(t))
+	topic := fmt.Sprint("log", time.Now().UnixNano(), "-", tables.Add(1))
+	_, err := c.Ensure(within(t), []stream.Topic{{Name: topic, Copartitioned: true}}, partitions, 0)
+	must(t, err)
+	w, err := c.LogWriter(within(t), "test", topic, partitions)
+	must(t, err)
+	t.Cleanup(func() { must(t, w.Close()) })
+	return c, w
+}
+
+// add appends a record and waits for its place.
+func add(t testing.TB, w *LogWriter, key, value string) (*sarama.ProducerMessage, error) {
+	t.Helper()
+	type answer struct {
+		m   *sarama.ProducerMessage
+		err error
+	}
+	answers := make(chan answer, 1)
+	w.Emit(w.topic, key, []byte(value)).ThenWithMessage(func(m *sarama.ProducerMessage, err error) { answers <- answer{m, err} })
+	select {
+	case a := <-answers:
+		return a.m, a.err
+	case <-within(t).Done():
+		t.Fatal("no answer")
+		return nil, nil
+	}
+}
+
+func TestLogKeepsOrderAndTellsPlaces(t *testing.T) {
+	const partitions, n = 3, 3000
+	c, w := logWriter(t, partitions)
+	type place struct {
+		value string
+		m     *sarama.ProducerMessage
+		err   error
+	}
+	places := make(chan place, n)
+	for i := range n {
+		value := fmt.Sprint(i)
+		w.Emit(w.topic, fmt.Sprint("w", i%50), []byte(value)).ThenWithMessage(func(m *sarama.ProducerMessage, err error) { places <- place{value, m, err} })
+	}
+	told := map[string]string{}
+	for range n {
+		p := <-places
+		must(t, p.err)
+		told[fmt.Sprint(p.m.Partition, ":", p.m.Offset)] = p.value
+	}
+	last := map[string]string{}
+	for _, m := range records(t, c, w.topic, partitions, n) {
+		if told[fmt.Sprint(m.Partition, ":", m.Offset)] != string(m.Value) || stream.Partition(string(m.Key), partitions) != m.Partition {
+			t.Fatalf("%d:%d is %s=%s", m.Partition, m.Offset, m.Key, m.Value)
+		}
+		if was := last[string(m.Key)]; len(was) > len(m.Value) || len(was) == len(m.Value) && was > string(m.Value) {
+			t.Fatalf("%s: %s comes after %s", m.Key, m.Value, was)
+		}
+		last[string(m.Key)] = string(m.Value)
+	}
+}
+
+func TestProduceWaitsForAllReplicas(t *testing.T) {
+	if req := new(writer).produce(nil); req.RequiredAcks != sarama.WaitForAll || req.Timeout <= 0 {
+		t.Errorf("%+v", req)
+	}
+}
+
+// A batch that is sent again, as after a lost answer, is recognised.
+func TestBatchSentAgainIsThereOnce(t *testing.T) {
+	c, w := logWriter(t, 1)
+	l := w.lane(0)
+	b := l.batch([]record{{key: "w", value: []byte("1")}, {key: "w", value: []byte("2")}})
+	for range 3 {
+		if a := <-w.submit(0, b); a.err != nil || a.offset != 0 {
+			t.Fatalf("%+v", a)
+		}
+	}
+	if m, err := add(t, w, "w", "3"); err != nil || m.Offset != 2 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	records(t, c, w.topic, 1, 3)
+}
+
+// What the broker refuses for good fails. What comes later goes on under another
+// producer id.
+func TestLogGoesOnAfterAFailure(t *testing.T) {
+	c, w := logWriter(t, 2)
+	if _, err := add(t, w, "w", "1"); err != nil {
+		t.Fatal(err)
+	}
+	l := w.lane(stream.Partition("w", 2))
+	was := l.identity
+	l.sequence += 5 // the broker takes it that something is missing
+	if _, err := add(t, w, "w", "lost"); !errors.Is(err, sarama.ErrOutOfOrderSequenceNumber) {
+		t.Fatalf("got %v", err)
+	}
+	for i := range 3 {
+		if m, err := add(t, w, "w", "2"); err != nil || m.Offset != int64(i+1) {
+			t.Fatalf("%+v, %v", m, err)
+		}
+	}
+	if l.identity == was {
+		t.Error("the producer id is the old one")
+	}
+	for _, m := range records(t, c, w.topic, 2, 4) {
+		if string(m.Value) == "lost" {
+			t.Error("what failed is there")
+		}
+	}
+}
+
+func TestLogClose(t *testing.T) {
+	_, w := logWriter(t, 2)
+	const n = 1000
+	answers := make(chan error, n)
+	for i := range n {
+		w.Emit(w.topic, fmt.Sprint("w", i), []byte("v")).Then(func(err error) { answers <- err })
+	}
+	must(t, w.Close())
+	if len(answers) != n {
+		t.Fatalf("%d of %d answers at Close", len(answers), n)
+	}
+	for range n {
+		must(t, <-answers)
+	}
+	if _, err := add(t, w, "w", "v"); err == nil {
+		t.Error("it takes records after Close")
+	}
+}
+
+func TestLogIsOfOneTopicWithoutHeaders(t *testing.T) {
+	_, w := logWriter(t, 1)
+	for name, p := range map[string]*goka.Promise{
+		"another topic": w.Emit("another", "k", nil),
+		"headers":       w.EmitWithHeaders(w.topic, "k", nil, goka.Headers{"a": nil}),
+	} {
+		failed := false
+		p.Then(func(err error) { failed = err != nil })
+		if !failed {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}

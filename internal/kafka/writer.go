@@ -1,0 +1,194 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"coinbit/internal/stream"
+)
+
+var errClosed = errors.New("the writer is closed")
+
+// A batch stays below the brokers' message.max.bytes of 1 MiB.
+const maxBatch = 512 << 10
+
+// writer appends records to a topic as an idempotent producer: one batch in
+// flight per partition, repeated byte for byte until it is answered, so that the
+// broker recognises a repeat. Batches grow while one is in flight; nothing else
+// waits.
+type writer struct {
+	client   sarama.Client
+	owner    *Client
+	topic    string
+	maxQueue int // bytes that wait for a partition before put blocks
+
+	ctx    context.Context //nolint:containedctx // ended by close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	closed sync.Once
+
+	mu      sync.Mutex
+	denial  error
+	lanes   map[int32]*lane // nil when closed
+	senders map[*sarama.Broker]chan job
+}
+
+// newWriter connects. Its owner must close it.
+func (c *Client) newWriter(clientID, topic string, maxQueue int) (*writer, error) {
+	client, err := sarama.NewClient(c.settings.Brokers, c.base(clientID))
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	w := &writer{client: client, owner: c, topic: topic, maxQueue: maxQueue,
+		lanes: make(map[int32]*lane), senders: make(map[*sarama.Broker]chan job)}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w, nil
+}
+
+func (w *writer) lane(partition int32) *lane {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lanes[partition]
+}
+
+// open starts a lane and returns the one that it replaces, if any.
+func (w *writer) open(l *lane) (old *lane, err error) {
+	l.w, l.work, l.room = w, sync.NewCond(&l.mu), sync.NewCond(&l.mu)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lanes == nil {
+		return nil, errClosed
+	}
+	old = w.lanes[l.id]
+	w.lanes[l.id] = l
+	w.wg.Go(l.run)
+	return old, nil
+}
+
+// denied is the error for a right that is not granted, and keeps it.
+func (w *writer) denied(r stream.Right) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.denial = w.owner.denied(r)
+	return w.denial
+}
+
+// close waits for the answers to what was put, at most closeTimeout.
+func (w *writer) close() error {
+	var unanswered error
+	w.closed.Do(func() {
+		deadline := time.AfterFunc(closeTimeout, w.cancel)
+		defer deadline.Stop()
+		w.mu.Lock()
+		lanes := w.lanes
+		w.lanes = nil
+		w.mu.Unlock()
+		for _, l := range lanes {
+			if l.drain(w.ctx); w.ctx.Err() != nil {
+				unanswered = fmt.Errorf("records without an answer after %s: %w", closeTimeout, ErrUnreachable)
+			}
+			l.fail(errClosed)
+		}
+		w.cancel()
+		unanswered = errors.Join(unanswered, w.client.Close()) // ends requests in flight
+		w.wg.Wait()
+	})
+	return unanswered
+}
+
+// produceTimeout is how long a leader waits for its in-sync replicas.
+const produceTimeout = 10 * time.Second
+
+// job is a batch on its way to a leader.
+type job struct {
+	partition int32
+	batch     *sarama.RecordBatch
+	answers   chan answer // takes one
+}
+
+type answer struct {
+	offset int64 // of the first record
+	err    error
+}
+
+// submit hands a batch to the sender of its partition's leader.
+func (w *writer) submit(partition int32, b *sarama.RecordBatch) chan answer {
+	answers := make(chan answer, 1)
+	leader, err := w.client.Leader(w.topic, partition)
+	if err != nil {
+		answers <- answer{err: err}
+		return answers
+	}
+	w.mu.Lock()
+	jobs, ok := w.senders[leader]
+	if !ok {
+		jobs = make(chan job, 64)
+		w.senders[leader] = jobs
+		w.wg.Go(func() { w.send(leader, jobs) })
+	}
+	w.mu.Unlock()
+	select {
+	case jobs <- job{partition, b, answers}:
+	case <-w.ctx.Done():
+	}
+	return answers
+}
+
+// send makes one request at a time of all batches that wait for a broker.
+func (w *writer) send(broker *sarama.Broker, jobs <-chan job) {
+	var batch []job
+	for {
+		batch = batch[:0]
+		select {
+		case j := <-jobs:
+			batch = append(batch, j)
+		case <-w.ctx.Done():
+			return
+		}
+		for more := true; more; {
+			select {
+			case j := <-jobs:
+				batch = append(batch, j)
+			default:
+				more = false
+			}
+		}
+		w.request(broker, batch)
+	}
+}
+
+func (w *writer) produce(batch []job) *sarama.ProduceRequest {
+	req := &sarama.ProduceRequest{
+		RequiredAcks: sarama.WaitForAll, Timeout: int32(produceTimeout.Milliseconds()), Version: 7, //nolint:gosec // seconds
+	}
+	for _, j := range batch {
+		req.AddBatch(w.topic, j.partition, j.batch)
+	}
+	return req
+}
+
+func (w *writer) request(broker *sarama.Broker, batch []job) {
+	res, err := broker.Produce(w.produce(batch))
+	if err != nil {
+		_ = broker.Close() // the next look-up of the leader connects anew
+	}
+	for _, j := range batch {
+		a := answer{err: err}
+		if err == nil {
+			switch block := res.GetBlock(w.topic, j.partition); {
+			case block == nil:
+				a.err = sarama.ErrIncompleteResponse
+			case !errors.Is(block.Err, sarama.ErrNoError):
+				a.err = block.Err
+			default:
+				a.offset = block.Offset
+			}
+		}
+		j.answers <- a
+	}
+}
