@@ -269,9 +269,9 @@ func coordinatorKill(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
 	brokerKill(c, on[id-1:id], r, hold)
 }
 
-// brokerDiskFull runs a broker for a while on a file system with room for little
-// more than it has, and then with what it wrote there on the old one again.
-func brokerDiskFull(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
+// brokerDiskFull runs a broker on a small file system, which is then filled up for a
+// while, and at last with what it wrote there on the old one again.
+func brokerDiskFull(c *chaos, on []string, _ *rand.Rand, hold time.Duration) {
 	i := number0(on[0])
 	dir := c.kafka.DataDir(i)
 	kept := dir + ".kept"
@@ -289,10 +289,13 @@ func brokerDiskFull(c *chaos, on []string, r *rand.Rand, hold time.Duration) {
 		if _, scanErr := fmt.Sscan(string(used), &kb); err != nil || scanErr != nil {
 			c.t.Errorf("du: %v %v", err, scanErr)
 		}
-		size := fmt.Sprintf("size=%dk", kb+kb/10+1000+r.IntN(2000))
+		size := fmt.Sprintf("size=%dk", kb+kb/10+16<<10)
 		if run("mount", "-t", "tmpfs", "-o", size, "tmpfs", dir) {
-			if run("cp", "-a", "--sparse=always", kept+"/.", dir) && c.kafka.Launch(i) == nil {
-				pause(hold + 3*s) // it takes that long to start
+			if run("cp", "-a", "--sparse=always", kept+"/.", dir) && c.kafka.Restart(i) == nil {
+				filler := filepath.Join(dir, "filler")
+				_ = exec.Command("dd", "if=/dev/zero", "bs=64k", "of="+filler).Run() // until nothing is left
+				pause(hold)
+				_ = os.Remove(filler)
 			}
 			c.kafka.Kill(i)
 			run("rm", "-rf", kept)

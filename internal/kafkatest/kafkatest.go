@@ -351,16 +351,6 @@ func (c *Cluster) Restart(i int) error {
 	return nil
 }
 
-// Launch is Restart without waiting for an answer: the broker may never be able to
-// give one.
-func (c *Cluster) Launch(i int) error {
-	c.StopBroker(i)
-	if err := c.launch(c.brokers[i]); err != nil {
-		return fmt.Errorf("kafkatest: %w", err)
-	}
-	return nil
-}
-
 // DataDir is where broker i (from 0) keeps its logs.
 func (c *Cluster) DataDir(i int) string { return c.brokers[i].data() }
 
