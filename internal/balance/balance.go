@@ -42,5 +42,5 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 		return // the session is over
 	}
 	p.Count(verdict)
-	ctx.SetValue(stream.StoreBalance(account))
+	ctx.SetValue(&account)
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lovoo/goka"
-	"google.golang.org/protobuf/proto"
 
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
@@ -21,15 +21,15 @@ func deposit(units int64) *pb.Deposit {
 	return &pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: 1_700_000_000_000, Id: 7}
 }
 
-func row(a wallet.Account) any { return stream.StoreBalance(a) }
+func row(a wallet.Account) any { return &a }
 
 // set is the one row that was set.
-func set(t *testing.T, m *streamtest.Message) *pb.Balance {
+func set(t *testing.T, m *streamtest.Message) *wallet.Account {
 	t.Helper()
 	if len(m.Set) != 1 {
 		t.Fatalf("%d rows were set", len(m.Set))
 	}
-	return m.Set[0].(*pb.Balance)
+	return m.Set[0].(*wallet.Account)
 }
 
 func TestGraph(t *testing.T) {
@@ -46,8 +46,8 @@ func TestDepositIsFolded(t *testing.T) {
 	if err := m.Run(processor{b.Env()}.deposit, deposit(5)); err != nil {
 		t.Fatal(err)
 	}
-	a := set(t, m).Account
-	if a.NextOffset != 5 || a.BalanceUnits != 5 || a.Deposits != 1 || len(a.RecentIds) != 1 {
+	a := set(t, m)
+	if a.NextOffset != 5 || a.Balance.Units != 5 || a.Deposits != 1 || len(a.RecentIDs) != 1 {
 		t.Fatalf("%v", a)
 	}
 	if len(b.Counted) != 1 || b.Counted[0] != wallet.Applied || len(b.Aside) != 0 {
@@ -64,7 +64,7 @@ func TestRedeliverySetsTheRowAgain(t *testing.T) {
 		if err := m.Run(processor{b.Env()}.deposit, deposit(5)); err != nil {
 			t.Fatal(err)
 		}
-		if got := set(t, m); !proto.Equal(got, row(held).(*pb.Balance)) {
+		if got := set(t, m); !reflect.DeepEqual(*got, held) {
 			t.Fatalf("offset %d: the row became %v", offset, got)
 		}
 		if b.Counted[0] != wallet.Redelivered {
@@ -81,7 +81,7 @@ func TestRepeatCountsOnce(t *testing.T) {
 	if err := m.Run(processor{b.Env()}.deposit, deposit(5)); err != nil {
 		t.Fatal(err)
 	}
-	if a := set(t, m).Account; a.NextOffset != 10 || a.BalanceUnits != 70 || b.Counted[0] != wallet.Repeated {
+	if a := set(t, m); a.NextOffset != 10 || a.Balance.Units != 70 || b.Counted[0] != wallet.Repeated {
 		t.Fatalf("%v, counted %v", a, b.Counted)
 	}
 }
@@ -142,7 +142,7 @@ func TestOverflowWaitsForItsDeadLetter(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if a := set(t, m).Account; a.NextOffset != 4 || a.BalanceUnits != math.MaxInt64 || b.Counted[0] != wallet.Overflow {
+	if a := set(t, m); a.NextOffset != 4 || a.Balance.Units != math.MaxInt64 || b.Counted[0] != wallet.Overflow {
 		t.Fatalf("%v, %+v", a, b)
 	}
 }

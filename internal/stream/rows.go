@@ -26,39 +26,43 @@ func row[M any](v any) (*M, error) {
 	}
 }
 
-// LoadBalance turns a value of the balance table into an account; a missing row
-// is a wallet never seen.
-func LoadBalance(v any) (wallet.Account, error) {
-	m, err := row[pb.Balance](v)
-	if err != nil {
-		return wallet.Account{}, err
+// LoadBalance narrows a value of the balance table; a missing row is a wallet
+// never seen.
+func LoadBalance(v any) (wallet.Account, error) { return loaded[wallet.Account](v) }
+
+// LoadCounter narrows a value of the threshold table; a missing row is a wallet
+// never seen.
+func LoadCounter(v any) (wallet.Counter, error) { return loaded[wallet.Counter](v) }
+
+func loaded[T any](v any) (value T, err error) {
+	p, err := row[T](v)
+	if p != nil {
+		value = *p
 	}
-	return account(m.GetAccount())
+	return value, err
 }
 
-// StoreBalance is the row of an account.
-func StoreBalance(a wallet.Account) *pb.Balance { return &pb.Balance{Account: accountRow(a)} }
+// AccountOf translates a row of the balance table. Its error is ErrRow.
+func AccountOf(m *pb.Balance) (wallet.Account, error) { return account(m.GetAccount()) }
 
-// LoadCounter turns a value of the threshold table into a counter; a missing
-// row is a wallet never seen.
-func LoadCounter(v any) (wallet.Counter, error) {
-	m, err := row[pb.Counter](v)
-	if err != nil || m == nil {
-		return wallet.Counter{}, err
-	}
-	a, err := account(m.Account)
+// BalanceRow is the row of an account.
+func BalanceRow(a wallet.Account) *pb.Balance { return &pb.Balance{Account: accountRow(a)} }
+
+// CounterOf translates a row of the threshold table. Its error is ErrRow.
+func CounterOf(m *pb.Counter) (wallet.Counter, error) {
+	a, err := account(m.GetAccount())
 	if err != nil {
 		return wallet.Counter{}, err
 	}
-	w, err := window(m.Window)
+	w, err := window(m.GetWindow())
 	if err != nil {
 		return wallet.Counter{}, err
 	}
-	return wallet.Counter{Account: a, Window: w, Tip: LoadEvidence(m.Tip)}, nil
+	return wallet.Counter{Account: a, Window: w, Tip: LoadEvidence(m.GetTip())}, nil
 }
 
-// StoreCounter is the row of a counter.
-func StoreCounter(c wallet.Counter) *pb.Counter {
+// CounterRow is the row of a counter.
+func CounterRow(c wallet.Counter) *pb.Counter {
 	return &pb.Counter{Account: accountRow(c.Account), Window: windowRow(c.Window), Tip: StoreEvidence(c.Tip)}
 }
 

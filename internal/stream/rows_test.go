@@ -1,8 +1,10 @@
 package stream_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -96,16 +98,10 @@ func FuzzDecode(f *testing.F) {
 			_, _ = stream.CheckDeposit(r, v)
 			_, _ = stream.CheckFlagEvent(r, v)
 			if c, err := stream.LoadCounter(v); err == nil {
-				again, err := stream.LoadCounter(stream.StoreCounter(c))
-				if err != nil || !reflect.DeepEqual(c, again) {
-					t.Fatalf("%+v comes back as %+v, %v", c, again, err)
-				}
+				sameBothWays(t, codec, data, c, new(pb.Counter), stream.CounterOf, stream.CounterRow)
 			}
 			if a, err := stream.LoadBalance(v); err == nil {
-				again, err := stream.LoadBalance(stream.StoreBalance(a))
-				if err != nil || !reflect.DeepEqual(a, again) {
-					t.Fatalf("%+v comes back as %+v, %v", a, again, err)
-				}
+				sameBothWays(t, codec, data, a, new(pb.Balance), stream.AccountOf, stream.BalanceRow)
 			}
 			if a, err := stream.LoadFlag(v); err == nil {
 				again, err := stream.LoadFlag(stream.StoreFlag(a))
@@ -117,6 +113,91 @@ func FuzzDecode(f *testing.F) {
 			stream.FlagVersion(data)
 		}
 	})
+}
+
+// sameBothWays holds a row that a codec by hand read against what its message says,
+// and what the codec writes against proto.Marshal.
+func sameBothWays[M proto.Message, T any](t *testing.T, codec goka.Codec, data []byte, row T, m M, load func(M) (T, error), store func(T) M) {
+	t.Helper()
+	if err := proto.Unmarshal(data, m); err != nil {
+		t.Fatalf("%x is read as %+v and is no message: %v", data, row, err)
+	}
+	if want, err := load(m); err != nil || !reflect.DeepEqual(row, want) {
+		t.Fatalf("%x is read as %+v, its message is %+v, %v", data, row, want, err)
+	}
+	want, err := proto.MarshalOptions{Deterministic: true}.Marshal(store(row))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := codec.Encode(&row)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%+v is written as\n%x, %v, its message as\n%x", row, got, err, want)
+	}
+	if back, _ := codec.Decode(got); !reflect.DeepEqual(back, &row) {
+		t.Fatalf("%+v comes back as %+v", row, back)
+	}
+}
+
+// Random rows, of every shape that the fold makes, through both ways.
+func TestRowCodecsAgreeWithTheMessages(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var c wallet.Counter
+	at, offset := int64(1_767_225_600_000), int64(0)
+	for i := range 20_000 {
+		if r.IntN(600) == 0 {
+			c, offset = wallet.Counter{}, 0
+		}
+		at += r.Int64N(4000)
+		offset += 1 + r.Int64N(1<<r.IntN(30))
+		d := wallet.Deposit{Amount: wallet.Amount{Units: r.Uint64N(1 << r.IntN(40)), Nanos: r.Uint32N(2) * r.Uint32N(1e9)},
+			At: at - r.Int64N(10_000), ID: r.Uint64(), Offset: offset, HasKey: r.IntN(3) == 0}
+		if d.HasKey {
+			d.Key = wallet.HashKey(fmt.Sprint(i))
+		}
+		rule := wallet.Rule{Threshold: wallet.Amount{Units: 1 << (10 + r.IntN(40)/39), Nanos: r.Uint32N(2)}, PeriodMs: 120_000 >> (r.IntN(900) / 899)}
+		if i%40 > 0 {
+			rule = c.Window.Rule
+		}
+		c.Apply(d, rule)
+		row, err := new(stream.CounterEncoder).Encode(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, _ := new(stream.CounterEncoder).Decode(row)
+		got, err := stream.LoadCounter(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameBothWays(t, new(stream.CounterEncoder), row, got, new(pb.Counter), stream.CounterOf, stream.CounterRow)
+		row, _ = new(stream.BalanceEncoder).Encode(&c.Account)
+		v, _ = new(stream.BalanceEncoder).Decode(row)
+		account, _ := stream.LoadBalance(v)
+		sameBothWays(t, new(stream.BalanceEncoder), row, account, new(pb.Balance), stream.AccountOf, stream.BalanceRow)
+	}
+}
+
+func BenchmarkCounterCodec(b *testing.B) {
+	for _, n := range []int{1, 9, 94} {
+		var c wallet.Counter
+		for i := range n {
+			c.Apply(wallet.Deposit{Amount: wallet.Amount{Units: 12, Nanos: 5}, At: 1_767_225_600_000 + int64(i)*1000, ID: uint64(i) + 1<<60, Offset: int64(i) * 7},
+				wallet.Rule{Threshold: wallet.Amount{Units: 10_000}, PeriodMs: 120_000})
+		}
+		b.Run(fmt.Sprintf("by hand, %d deposits", n), func(b *testing.B) {
+			for b.Loop() {
+				row, _ := new(stream.CounterEncoder).Encode(&c)
+				_, _ = new(stream.CounterEncoder).Decode(row)
+			}
+		})
+		b.Run(fmt.Sprintf("message, %d deposits", n), func(b *testing.B) {
+			for b.Loop() {
+				row, _ := proto.Marshal(stream.CounterRow(c))
+				m := new(pb.Counter)
+				_ = proto.Unmarshal(row, m)
+				_, _ = stream.CounterOf(m)
+			}
+		})
+	}
 }
 
 func TestCodecs(t *testing.T) {
@@ -147,7 +228,7 @@ func TestCodecs(t *testing.T) {
 		}
 	}
 	bad := &pb.Counter{Window: &pb.Window{FirstMsDelta: []int64{1, 2}, Units: []uint64{1}, OffsetDelta: []int64{1, 2}}}
-	if _, err := stream.LoadCounter(bad); !errors.Is(err, stream.ErrRow) {
+	if _, err := stream.CounterOf(bad); !errors.Is(err, stream.ErrRow) {
 		t.Errorf("columns of different length load: %v", err)
 	}
 }
@@ -155,7 +236,7 @@ func TestCodecs(t *testing.T) {
 // restart is what a row goes through between two deposits.
 func restart(t *testing.T, c wallet.Counter) (wallet.Counter, []byte) {
 	t.Helper()
-	b, err := new(stream.CounterEncoder).Encode(stream.StoreCounter(c))
+	b, err := new(stream.CounterEncoder).Encode(&c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,26 +33,30 @@ func (protoCodec[T, M]) Encode(value interface{}) ([]byte, error) {
 // Decode returns the message, or *Malformed for bytes that are none. Its error
 // is always nil.
 func (protoCodec[T, M]) Decode(data []byte) (interface{}, error) {
-	if len(data) == 0 {
-		return &Malformed{Reason: "empty value"}, nil
-	}
 	m := M(new(T))
-	if err := proto.Unmarshal(data, m); err != nil {
-		return &Malformed{Reason: fmt.Sprintf("not a %s message", m.ProtoReflect().Descriptor().Name())}, nil //nolint:nilerr // total by design
+	if bad := unmarshal(data, m); bad != nil {
+		return bad, nil
 	}
 	return m, nil
 }
 
-// The codecs, one for each stream and table. All of them are total.
+func unmarshal(data []byte, m proto.Message) *Malformed {
+	if len(data) == 0 {
+		return &Malformed{Reason: "empty value"}
+	}
+	if proto.Unmarshal(data, m) != nil {
+		return &Malformed{Reason: fmt.Sprintf("not a %s message", m.ProtoReflect().Descriptor().Name())}
+	}
+	return nil
+}
+
+// The codecs, one for each stream and table, BalanceEncoder and CounterEncoder
+// among them. All of them are total.
 type (
 	// DepositEncoder is the codec of DepositStream: *pb.Deposit.
 	DepositEncoder = protoCodec[pb.Deposit, *pb.Deposit]
 	// FlagEventEncoder is the codec of FlagWalletStream: *pb.FlagEvent.
 	FlagEventEncoder = protoCodec[pb.FlagEvent, *pb.FlagEvent]
-	// BalanceEncoder is the codec of the balance table: *pb.Balance.
-	BalanceEncoder = protoCodec[pb.Balance, *pb.Balance]
-	// CounterEncoder is the codec of the threshold table: *pb.Counter.
-	CounterEncoder = protoCodec[pb.Counter, *pb.Counter]
 	// FlagEncoder is the codec of the flagger table: *pb.Flag.
 	FlagEncoder = protoCodec[pb.Flag, *pb.Flag]
 )

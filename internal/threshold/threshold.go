@@ -49,5 +49,5 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 			Event:    &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: stream.StoreEvidence(counter.Tip)}},
 		})
 	}
-	ctx.SetValue(stream.StoreCounter(counter))
+	ctx.SetValue(&counter)
 }

@@ -262,17 +262,15 @@ func (r *run) rows(g stream.Group, p int32) (map[string]*row, error) {
 func (x *row) load(value []byte) {
 	switch x.group {
 	case stream.BalanceGroup:
-		if v, e := new(stream.BalanceEncoder).Decode(value); e == nil {
-			if a, e := stream.LoadBalance(v); e == nil && v != nil {
-				x.message, x.next = v.(*pb.Balance), a.NextOffset //nolint:forcetypeassert // LoadBalance took it
-			}
+		m := new(pb.Balance)
+		if a, err := read(value, m, stream.AccountOf); err == nil {
+			x.message, x.next = m, a.NextOffset
 		}
 	case stream.ThresholdGroup:
-		if v, e := new(stream.CounterEncoder).Decode(value); e == nil {
-			if c, e := stream.LoadCounter(v); e == nil && v != nil {
-				x.message, x.next = v.(*pb.Counter), c.Account.NextOffset //nolint:forcetypeassert // LoadCounter took it
-				x.window = wallet.Window{Rule: c.Window.Rule, Past: c.Window.Past, RuleChanges: c.Window.RuleChanges}
-			}
+		m := new(pb.Counter)
+		if c, err := read(value, m, stream.CounterOf); err == nil {
+			x.message, x.next = m, c.Account.NextOffset
+			x.window = wallet.Window{Rule: c.Window.Rule, Past: c.Window.Past, RuleChanges: c.Window.RuleChanges}
 		}
 	case stream.FlaggerGroup:
 		if v, e := new(stream.FlagEncoder).Decode(value); e == nil {
@@ -281,6 +279,19 @@ func (x *row) load(value []byte) {
 			}
 		}
 	}
+}
+
+// read goes through the messages, not through the codecs by hand that the
+// processors use.
+func read[M proto.Message, T any](value []byte, m M, load func(M) (T, error)) (T, error) {
+	var none T
+	if len(value) == 0 {
+		return none, stream.ErrRow
+	}
+	if err := proto.Unmarshal(value, m); err != nil {
+		return none, err
+	}
+	return load(m)
 }
 
 // ruleAt is the rule that judges a wallet's deposit at an offset: what its
@@ -366,8 +377,8 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 		if outcome.Emit && known {
 			crossings[m.Offset] = string(m.Key)
 		}
-		r.reach(balances, stream.BalanceGroup, m, func() proto.Message { return stream.StoreBalance(c.Account) })
-		r.reach(counters, stream.ThresholdGroup, m, func() proto.Message { return stream.StoreCounter(*c) })
+		r.reach(balances, stream.BalanceGroup, m, func() proto.Message { return stream.BalanceRow(c.Account) })
+		r.reach(counters, stream.ThresholdGroup, m, func() proto.Message { return stream.CounterRow(*c) })
 		return nil
 	})
 	r.left(balances)

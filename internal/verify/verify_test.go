@@ -113,19 +113,21 @@ func (w *world) process() {
 				w.aside("deposit_dead_letter", m)
 				continue
 			}
-			a, err := stream.LoadBalance(w.row("balance-table", m))
+			balance, _ := w.row("balance-table", m).(*pb.Balance)
+			a, err := stream.AccountOf(balance)
 			w.must(err)
 			if a.Apply(d) == wallet.Overflow {
 				w.aside("deposit_dead_letter", m)
 			}
-			w.set("balance-table", m, stream.StoreBalance(a))
-			c, err := stream.LoadCounter(w.row("threshold-table", m))
+			w.set("balance-table", m, stream.BalanceRow(a))
+			counter, _ := w.row("threshold-table", m).(*pb.Counter)
+			c, err := stream.CounterOf(counter)
 			w.must(err)
 			if c.Apply(d, w.ruleAt(m.Offset)).Emit {
 				w.append("flag_wallet", p, string(m.Key), encode(w.t, &pb.FlagEvent{WalletId: string(m.Key),
 					Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: stream.StoreEvidence(c.Tip)}}}))
 			}
-			w.set("threshold-table", m, stream.StoreCounter(c))
+			w.set("threshold-table", m, stream.CounterRow(c))
 		}
 		for _, m := range w.topics["flag_wallet"][p] {
 			v, _ := new(stream.FlagEventEncoder).Decode(m.Value)
@@ -285,10 +287,10 @@ func TestDifferences(t *testing.T) {
 			w.topics["balance-table"] = logs
 		}, "w1: next_offset is no row"},
 		"a row without deposits": {func(w *world) {
-			w.append("balance-table", stream.Partition("other", partitions), "other", encode(w.t, stream.StoreBalance(wallet.Account{NextOffset: 3})))
+			w.append("balance-table", stream.Partition("other", partitions), "other", encode(w.t, stream.BalanceRow(wallet.Account{NextOffset: 3})))
 		}, "other: next_offset is 3"},
 		"a row ahead of the log": {func(w *world) {
-			w.append("balance-table", home, "w1", encode(w.t, stream.StoreBalance(wallet.Account{NextOffset: 9999})))
+			w.append("balance-table", home, "w1", encode(w.t, stream.BalanceRow(wallet.Account{NextOffset: 9999})))
 		}, "w1: next_offset is 9999"},
 		"an older row": {func(w *world) {
 			for _, m := range w.topics["threshold-table"][home] {
