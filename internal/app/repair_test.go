@@ -1,7 +1,9 @@
 package app
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -164,4 +166,32 @@ func TestRepairSurvivesACrash(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A table that is made anew while a view follows it (as the errors of owned.Resume
+// advise) is read from its start: its offsets begin below those that the view holds.
+func TestViewFollowsANewTable(t *testing.T) {
+	w := newWorld(t)
+	for next := range int64(5) {
+		w.row(t, next+1)
+	}
+	rt, log := runtimeOf(t, Options{}, "BROKER="+w.addr, "STATE_DIR="+t.TempDir(), "PARTITIONS=2")
+	views := newTables(rt)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- rt.supervise(ctx, "view", views.views[stream.BalanceGroup].attempt) }()
+	defer func() { cancel(); <-done }()
+	shows := func(want int64) func() error {
+		return func() error {
+			a, err := views.Balance("w")
+			if err == nil && a.NextOffset != want {
+				err = fmt.Errorf("shows %d, want %d\n%s", a.NextOffset, want, log)
+			}
+			return err
+		}
+	}
+	eventually(t, "the view", shows(5))
+	w.remake(t, string(stream.BalanceGroup.Table()))
+	w.row(t, 6)
+	eventually(t, "the new table's row", shows(6))
 }

@@ -178,15 +178,42 @@ func (v *view) attempt(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
+	waiter.Add(1)
+	go func() { defer waiter.Done(); v.watchTopic(ctx, cluster, fail) }()
 	err = view.Run(ctx)
-	denied := context.Cause(ctx)
+	told := context.Cause(ctx)
 	fail(nil)
 	waiter.Wait()
 	v.caughtUp.Store(nil)
-	if kafka.Denied(denied) {
-		return denied
+	if kafka.Denied(told) || errors.Is(told, errMadeAnew) {
+		return told
 	}
 	return err
+}
+
+// topicCheck is how often a view looks whether its topic is still the same.
+const topicCheck = 5 * time.Second
+
+var errMadeAnew = errors.New("the table's topic was made anew")
+
+// watchTopic tells when the topic was made anew: its offsets began again, and
+// Goka would go on from that of the old one.
+func (v *view) watchTopic(ctx context.Context, was kafka.Cluster, anew func(error)) {
+	rights := stream.RightsOf("api", string(v.table))
+	tick := time.NewTicker(topicCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		is, err := v.client.Inspect(ctx, stream.TopicsIn(rights))
+		if err == nil && is.TopicIDs[string(v.table)] != was.TopicIDs[string(v.table)] {
+			anew(errMadeAnew)
+			return
+		}
+	}
 }
 
 // updated applies a record and wakes those who wait for its wallet.
