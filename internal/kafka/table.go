@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -29,6 +30,9 @@ const (
 	// partition for a day, a transactional id for seven.
 	renewEvery   = 6 * time.Hour
 	claimTimeout = 30 * time.Second
+	// lastEpoch is the last one of a producer id. After it the coordinator gives
+	// another id, whose claim would fence nobody of this one.
+	lastEpoch = math.MaxInt16 - 1
 )
 
 // TableOptions say which table a TableWriter writes, and who is told.
@@ -108,6 +112,9 @@ func (w *TableWriter) Claim(ctx context.Context, partition int32) (offset int64,
 	}
 	if offset, err = p.append(ctx, tableRow{key: stream.ClaimKey, value: p.claim(), claim: true}); err != nil {
 		return 0, fmt.Errorf("claim %s/%d: %w", w.table, partition, err)
+	}
+	if p.epoch >= lastEpoch { // this claim fences every owner with the producer id, so nobody may own with it
+		return w.Claim(ctx, partition)
 	}
 	return offset, nil
 }
@@ -383,7 +390,11 @@ func (p *tablePartition) renewed() bool {
 	}
 	ctx, cancel := context.WithTimeout(p.w.ctx, claimTimeout)
 	defer cancel()
-	if err := p.nextEpoch(ctx); err != nil {
+	err = p.nextEpoch(ctx)
+	if err == nil && p.epoch >= lastEpoch {
+		err = fmt.Errorf("%s/%d: the epochs are used up, a new claim begins again", p.w.table, p.id)
+	}
+	if err != nil {
 		p.fail(err)
 		return false
 	}
