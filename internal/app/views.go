@@ -98,6 +98,7 @@ type view struct {
 	changed func(walletID string)
 
 	caughtUp atomic.Pointer[goka.View]
+	reading  sync.RWMutex // read-locked while caughtUp is read
 }
 
 var errCatchingUp = errors.New("catching up")
@@ -109,7 +110,16 @@ func (v *view) ready() error {
 	return nil
 }
 
+// serve gives readers another view, once none reads the last one.
+func (v *view) serve(view *goka.View) {
+	v.reading.Lock()
+	defer v.reading.Unlock()
+	v.caughtUp.Store(view)
+}
+
 func (v *view) get(walletID string) (any, error) {
+	v.reading.RLock()
+	defer v.reading.RUnlock()
 	view := v.caughtUp.Load()
 	if view == nil {
 		return nil, errCatchingUp
@@ -168,23 +178,26 @@ func (v *view) attempt(ctx context.Context) error {
 	}
 	var waiter sync.WaitGroup
 	waiter.Add(1)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer waiter.Done()
+		defer stop() // only when nobody reads it: Goka closes a view under its readers
 		started := time.Now()
 		select {
 		case <-view.WaitRunning():
-			v.caughtUp.Store(view)
+			v.serve(view)
 			v.log.Info("view has caught up", "after", time.Since(started).Round(time.Millisecond))
+			<-ctx.Done()
+			v.serve(nil)
 		case <-ctx.Done():
 		}
 	}()
 	waiter.Add(1)
 	go func() { defer waiter.Done(); v.watchTopic(ctx, cluster, fail) }()
-	err = view.Run(ctx)
+	err = view.Run(running)
 	told := context.Cause(ctx)
 	fail(nil)
 	waiter.Wait()
-	v.caughtUp.Store(nil)
 	if kafka.Denied(told) || errors.Is(told, errMadeAnew) {
 		return told
 	}
