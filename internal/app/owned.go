@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lovoo/goka"
 	"github.com/lovoo/goka/storage"
@@ -30,7 +31,8 @@ type owned struct {
 type ownedPartition struct {
 	claimed int64 // offset of the claim
 	store   *store.Store
-	// repair are the keys whose newest record in the changelog is not ours.
+	// repair are the keys whose newest record in the changelog is not ours. Until
+	// they are written again, the store is held before the first of these records.
 	repair map[string]bool
 }
 
@@ -38,6 +40,9 @@ var _ kafka.Owner = (*owned)(nil)
 
 // Claim claims a partition for this processor.
 func (o *owned) Claim(ctx context.Context, partition int32) error {
+	o.mu.Lock()
+	delete(o.parts, partition) // ends a repair of before, which Goka does not wait for
+	o.mu.Unlock()
 	offset, err := o.rows.Claim(ctx, partition)
 	if err != nil {
 		return err
@@ -103,13 +108,16 @@ func (o *owned) opened(partition int32, s *store.Store) {
 	p := o.parts[partition]
 	p.store = s
 	s.Limit(p.claimed)
-	s.OnRecovered(func() { o.recovered(p) })
+	s.OnRecovered(func() { o.recovered(partition, p) })
 }
 
 // stored is told of each row that the changelog holds.
 func (o *owned) stored(partition int32, key string, value []byte, offset int64) error {
 	o.mu.Lock()
-	s := o.parts[partition].store
+	var s *store.Store
+	if p := o.parts[partition]; p != nil {
+		s = p.store
+	}
 	o.mu.Unlock()
 	if s == nil {
 		return kafka.ErrFenced // a late answer: the partition was claimed anew since
@@ -125,6 +133,7 @@ func (o *owned) recover(ctx goka.UpdateContext, s storage.Storage, key string, v
 	verdict, err := o.keep(s, key, value)
 	if p := o.part(ctx.Partition()); verdict == outdated {
 		p.repair[key] = true
+		p.store.Hold(ctx.Offset())
 	} else {
 		delete(p.repair, key)
 	}
@@ -133,10 +142,20 @@ func (o *owned) recover(ctx goka.UpdateContext, s storage.Storage, key string, v
 
 // recovered writes again what a stale writer had the last word on; compaction
 // would keep that.
-func (o *owned) recovered(p *ownedPartition) {
-	for key := range p.repair {
-		if row, err := p.store.Get(key); err == nil && row != nil && p.store.Set(key, row) == nil {
-			o.rows.Emit(key, row) // if it fails, so does the next row
+func (o *owned) recovered(partition int32, p *ownedPartition) {
+	var left atomic.Int64
+	left.Store(int64(len(p.repair)) + 1)
+	done := func(err error) {
+		if err == nil && left.Add(-1) == 0 { // if it fails, so does the next row
+			p.store.Release()
 		}
 	}
+	for key := range p.repair {
+		row, err := p.store.Get(key)
+		if err != nil || row == nil || o.part(partition) != p || p.store.Set(key, row) != nil {
+			return // the next recovery begins there again
+		}
+		o.rows.Emit(key, row).Then(done)
+	}
+	done(nil)
 }

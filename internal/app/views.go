@@ -98,6 +98,7 @@ type view struct {
 	changed func(walletID string)
 
 	caughtUp atomic.Pointer[goka.View]
+	reading  sync.RWMutex // read-locked while caughtUp is read
 }
 
 var errCatchingUp = errors.New("catching up")
@@ -109,7 +110,16 @@ func (v *view) ready() error {
 	return nil
 }
 
+// serve gives readers another view, once none reads the last one.
+func (v *view) serve(view *goka.View) {
+	v.reading.Lock()
+	defer v.reading.Unlock()
+	v.caughtUp.Store(view)
+}
+
 func (v *view) get(walletID string) (any, error) {
+	v.reading.RLock()
+	defer v.reading.RUnlock()
 	view := v.caughtUp.Load()
 	if view == nil {
 		return nil, errCatchingUp
@@ -168,25 +178,55 @@ func (v *view) attempt(ctx context.Context) error {
 	}
 	var waiter sync.WaitGroup
 	waiter.Add(1)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer waiter.Done()
+		defer stop() // only when nobody reads it: Goka closes a view under its readers
 		started := time.Now()
 		select {
 		case <-view.WaitRunning():
-			v.caughtUp.Store(view)
+			v.serve(view)
 			v.log.Info("view has caught up", "after", time.Since(started).Round(time.Millisecond))
+			<-ctx.Done()
+			v.serve(nil)
 		case <-ctx.Done():
 		}
 	}()
-	err = view.Run(ctx)
-	denied := context.Cause(ctx)
+	waiter.Add(1)
+	go func() { defer waiter.Done(); v.watchTopic(ctx, cluster, fail) }()
+	err = view.Run(running)
+	told := context.Cause(ctx)
 	fail(nil)
 	waiter.Wait()
-	v.caughtUp.Store(nil)
-	if kafka.Denied(denied) {
-		return denied
+	if kafka.Denied(told) || errors.Is(told, errMadeAnew) {
+		return told
 	}
 	return err
+}
+
+// topicCheck is how often a view looks whether its topic is still the same.
+const topicCheck = 5 * time.Second
+
+var errMadeAnew = errors.New("the table's topic was made anew")
+
+// watchTopic tells when the topic was made anew: its offsets began again, and
+// Goka would go on from that of the old one.
+func (v *view) watchTopic(ctx context.Context, was kafka.Cluster, anew func(error)) {
+	rights := stream.RightsOf("api", string(v.table))
+	tick := time.NewTicker(topicCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		is, err := v.client.Inspect(ctx, stream.TopicsIn(rights))
+		if err == nil && is.TopicIDs[string(v.table)] != was.TopicIDs[string(v.table)] {
+			anew(errMadeAnew)
+			return
+		}
+	}
 }
 
 // updated applies a record and wakes those who wait for its wallet.

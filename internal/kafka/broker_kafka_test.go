@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"coinbit/internal/kafkatest"
 )
@@ -56,4 +57,33 @@ func TestSleepersRenewalIsRefused(t *testing.T) {
 		t.Fatalf("got %v, want ErrFenced", err)
 	}
 	must(t, emit(t, later, "w", "v"))
+}
+
+// Epochs are 16 bits. The coordinator then gives another producer id, whose claim
+// says nothing of the earlier one: no owner may be left with the last epoch. (The
+// embedded broker forgets the earlier one.)
+func TestEpochsRunOut(t *testing.T) {
+	x := newTable(t, 1)
+	var books [3]book
+	a, b, c := x.writer(t, &books[0]), x.writer(t, &books[1]), x.writer(t, &books[2])
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	for last := (identity{-1, -1}); last.epoch < lastEpoch-2; {
+		next, err := a.nextEpoch(ctx, 0, identity{-1, -1})
+		must(t, err)
+		if last.producerID >= 0 && next.producerID != last.producerID {
+			t.Fatalf("another producer id after epoch %d", last.epoch)
+		}
+		last = next
+	}
+	writers := []*TableWriter{a, b, c}
+	for i, w := range writers {
+		own(t, w, 0)
+		must(t, emit(t, w, "w", "v"))
+		for _, before := range writers[:i] {
+			if err := emit(t, before, "w", "stale"); !errors.Is(err, ErrFenced) {
+				t.Fatalf("writer %d: got %v, want ErrFenced", i, err)
+			}
+		}
+	}
 }

@@ -153,7 +153,11 @@ func (h handler) Setup(s sarama.ConsumerGroupSession) error {
 	if err := h.claim(s); err != nil {
 		return err
 	}
-	return h.ConsumerGroupHandler.Setup(h.inflight.begin(s))
+	err := h.ConsumerGroupHandler.Setup(h.inflight.begin(s))
+	if err != nil && s.Context().Err() != nil {
+		return stream.ErrSessionOver // a recovery that it cut short is no fault
+	}
+	return err
 }
 
 // claim claims all partitions at the same time.

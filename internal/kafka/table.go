@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -24,6 +25,9 @@ const (
 	// partition for a day, a transactional id for seven.
 	renewEvery   = 6 * time.Hour
 	claimTimeout = 30 * time.Second
+	// lastEpoch is the last one of a producer id. After it the coordinator gives
+	// another id, whose claim would fence nobody of this one.
+	lastEpoch = math.MaxInt16 - 1
 )
 
 // TableOptions say which table a TableWriter writes, and who is told.
@@ -69,6 +73,9 @@ func (t *TableWriter) Claim(ctx context.Context, partition int32) (offset int64,
 	l := &lane{id: partition, stored: t.onRow}
 	l.identify = func(ctx context.Context, was identity) (identity, *record, error) {
 		next, err := t.nextEpoch(ctx, partition, was)
+		if err == nil && next.epoch >= lastEpoch {
+			err = fmt.Errorf("%s/%d: the epochs are used up, a new claim begins again", t.topic, partition)
+		}
 		if err != nil {
 			return next, nil, err
 		}
@@ -93,6 +100,9 @@ func (t *TableWriter) Claim(ctx context.Context, partition int32) (offset int64,
 	}
 	if offset, err = l.append(ctx, claimRecord(l.identity)); err != nil {
 		return 0, fmt.Errorf("claim %s/%d: %w", t.topic, partition, err)
+	}
+	if l.epoch >= lastEpoch { // this claim fences every owner with the producer id, so nobody may own with it
+		return t.Claim(ctx, partition)
 	}
 	return offset, nil
 }

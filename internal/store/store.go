@@ -42,6 +42,7 @@ type Store struct {
 
 	limit       int64
 	onRecovered func()
+	held        int64 // no offset from here on goes to disk
 
 	mu        sync.RWMutex
 	recovered bool
@@ -70,15 +71,34 @@ var _ storage.Storage = (*Store)(nil)
 
 func newStore(path string, mode Mode) *Store {
 	return &Store{
-		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, onRecovered: func() {},
+		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, onRecovered: func() {},
 		pending: make(map[string]pending), dirty: make(map[string][]byte),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }
 
+// ErrPartly says that recovery ended before it had read all that it must.
+var ErrPartly = errors.New("the table was recovered in part")
+
 // Limit makes Open throw away a state that has reached offset: the log was cut
-// short under it. It must be called before Open.
+// short under it. To lead, a store must then recover up to the record there: its
+// owner's claim. It must be called before Open.
 func (s *Store) Limit(offset int64) { s.limit = offset }
+
+// Hold keeps a record that was read, and those after it, to be read again by the
+// next Open: something is still to be done about it. Values go to disk as ever.
+func (s *Store) Hold(offset int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = min(s.held, offset)
+}
+
+// Release ends what Hold began.
+func (s *Store) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = math.MaxInt64
+}
 
 // OnRecovered has f called at the end of recovery. It must be called before Open.
 func (s *Store) OnRecovered(f func()) { s.onRecovered = f }
@@ -263,9 +283,15 @@ func (s *Store) SetOffset(offset int64) error {
 	return nil
 }
 
-// MarkRecovered ends recovery.
+// MarkRecovered ends recovery. Goka also calls it when its session ends in the
+// middle, and when a leader that is none any more tells an old end of the log:
+// that is ErrPartly.
 func (s *Store) MarkRecovered() error {
 	s.mu.Lock()
+	if s.mode == Lead && s.limit != math.MaxInt64 && s.offset < s.limit {
+		defer s.mu.Unlock()
+		return fmt.Errorf("%w: up to offset %d, its claim stands at %d", ErrPartly, s.offset, s.limit)
+	}
 	s.recovered = true
 	s.mu.Unlock()
 	s.onRecovered()
@@ -319,7 +345,7 @@ func (s *Store) flush() error {
 		defer s.mu.Unlock()
 		return s.failed
 	}
-	rows, offset := s.dirty, s.offset
+	rows, offset := s.dirty, min(s.offset, s.held-1)
 	s.keepHot(rows, s.dirtySize)
 	s.dirty, s.dirtySize = make(map[string][]byte, len(rows)), 0
 	s.mu.Unlock()

@@ -99,7 +99,9 @@ type position struct {
 //
 // The positions are fixed in an order that lets services run meanwhile: first
 // what the groups have committed, whose effects must be in the tables; then the
-// tables, whose offsets must be in the logs; then the logs.
+// tables, whose offsets must be in the logs; then the logs. Those of tables and
+// logs are fixed anew for each partition: what is there now, compaction may have
+// taken by the time of the last one.
 func Run(ctx context.Context, s Source, o Options) (Report, error) {
 	r := &run{Source: s, Options: o, ctx: ctx, ends: make(map[string]map[int32]int64),
 		committed: make(map[stream.Group]map[int32]int64), dead: make(map[position]bool)}
@@ -109,15 +111,12 @@ func Run(ctx context.Context, s Source, o Options) (Report, error) {
 			return r.report, err
 		}
 	}
-	for _, topic := range []string{
-		string(stream.BalanceGroup.Table()), string(stream.ThresholdGroup.Table()), string(stream.FlaggerGroup.Table()),
-		depositLog, flagLog, string(stream.DepositDeadLetter), string(stream.FlagWalletDeadLetter),
-	} {
-		ends, err := s.HighWaters(ctx, topic)
-		if err != nil {
+	for _, topics := range [][]string{tables(), logs(), {string(stream.DepositDeadLetter), string(stream.FlagWalletDeadLetter)}} {
+		if err := r.fix(topics...); err != nil {
 			return r.report, err
 		}
-		r.ends[topic] = ends
+	}
+	for _, ends := range r.ends {
 		for _, end := range ends {
 			r.all += end
 		}
@@ -137,6 +136,24 @@ func Run(ctx context.Context, s Source, o Options) (Report, error) {
 		}
 	}
 	return r.report, nil
+}
+
+func tables() []string {
+	return []string{string(stream.BalanceGroup.Table()), string(stream.ThresholdGroup.Table()), string(stream.FlaggerGroup.Table())}
+}
+
+// logs in the order in which their ends are fixed: what is told of a deposit
+// comes after it.
+func logs() []string { return []string{flagLog, depositLog} }
+
+// fix notes up to where topics are read from now on.
+func (r *run) fix(topics ...string) (err error) {
+	for _, topic := range topics {
+		if r.ends[topic], err = r.HighWaters(r.ctx, topic); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func input(g stream.Group) string {
@@ -201,12 +218,18 @@ func (r *run) aside(g stream.Group, m *sarama.ConsumerMessage, reason error) {
 
 // partition compares everything about one partition.
 func (r *run) partition(p int32) error {
+	if err := r.fix(tables()...); err != nil {
+		return err
+	}
 	var tables [3]map[string]*row
 	for i, g := range []stream.Group{stream.BalanceGroup, stream.ThresholdGroup, stream.FlaggerGroup} {
 		var err error
 		if tables[i], err = r.rows(g, p); err != nil {
 			return err
 		}
+	}
+	if err := r.fix(logs()...); err != nil {
+		return err
 	}
 	balances, counters, flags := tables[0], tables[1], tables[2]
 	crossings, err := r.foldDeposits(p, balances, counters)
@@ -351,11 +374,17 @@ func (r *run) left(rows map[string]*row) {
 	}
 }
 
-// foldDeposits compares balances and counters, and returns the wallet of each
-// crossing by the offset that tipped it.
-func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int64]string, error) {
+// crossing is one that the fold finds.
+type crossing struct {
+	wallet   string
+	evidence wallet.Evidence
+}
+
+// foldDeposits compares balances and counters, and returns each crossing by the
+// offset that tipped it.
+func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int64]crossing, error) {
 	folds := make(map[string]*wallet.Counter)
-	crossings := make(map[int64]string)
+	crossings := make(map[int64]crossing)
 	codec := new(stream.DepositEncoder)
 	err := r.scan(depositLog, p, func(m *sarama.ConsumerMessage) error {
 		r.report.Deposits++
@@ -375,7 +404,7 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 			r.aside(stream.BalanceGroup, m, fmt.Errorf("the balance would overflow"))
 		}
 		if outcome.Emit && known {
-			crossings[m.Offset] = string(m.Key)
+			crossings[m.Offset] = crossing{string(m.Key), *c.Tip}
 		}
 		r.reach(balances, stream.BalanceGroup, m, func() proto.Message { return stream.BalanceRow(c.Account) })
 		r.reach(counters, stream.ThresholdGroup, m, func() proto.Message { return stream.CounterRow(*c) })
@@ -387,7 +416,7 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 }
 
 // foldFlagEvents compares flags, and crossings with the events about them.
-func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings map[int64]string) error {
+func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings map[int64]crossing) error {
 	folds := make(map[string]*wallet.Flag)
 	codec := new(stream.FlagEventEncoder)
 	told := make(map[string]int64) // the latest crossing of each wallet
@@ -400,14 +429,7 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 		}
 		if e.Crossing != nil {
 			told[string(m.Key)] = max(told[string(m.Key)], e.Crossing.Offset+1)
-			// What lies beyond the wallet's row is not judged: it may be on its way.
-			c := counters[string(m.Key)]
-			rule, known := r.ruleAt(c, e.Crossing.Offset)
-			judged := c != nil && e.Crossing.Offset < c.next && known && e.Crossing.Rule == rule
-			if judged && crossings[e.Crossing.Offset] != string(m.Key) {
-				r.found(Difference{Where: flagLog, Wallet: string(m.Key), Partition: p, Offset: m.Offset,
-					Field: "crossing", Got: fmt.Sprintf("at deposit %d:%d", p, e.Crossing.Offset), Want: "none there"})
-			}
+			r.judge(m, *e.Crossing, counters[string(m.Key)], crossings[e.Crossing.Offset])
 		}
 		f := folds[string(m.Key)]
 		if f == nil {
@@ -421,13 +443,36 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 	r.left(flags)
 	// A row keeps its latest crossing: after a crash an earlier one may never be
 	// told, but then the later one is, which raises whatever the earlier would.
-	for offset, walletID := range crossings {
-		if told[walletID] <= offset && offset < r.committed[stream.ThresholdGroup][p] {
-			r.found(Difference{Where: flagLog, Wallet: walletID, Partition: p, Offset: offset,
+	for offset, c := range crossings {
+		if told[c.wallet] <= offset && offset < r.committed[stream.ThresholdGroup][p] {
+			r.found(Difference{Where: flagLog, Wallet: c.wallet, Partition: p, Offset: offset,
 				Field: "crossing", Got: "none", Want: fmt.Sprintf("one at deposit %d:%d", p, offset)})
 		}
 	}
 	return err
+}
+
+// judge holds a crossing that was told against the one that the fold has at its
+// deposit, if any. What lies beyond the wallet's row and what its group has
+// committed may be on its way, and one under another rule may come from an owner
+// that was killed before its row was stored.
+func (r *run) judge(m *sarama.ConsumerMessage, told wallet.Evidence, counter *row, is crossing) {
+	due := r.committed[stream.ThresholdGroup][m.Partition]
+	if counter != nil {
+		due = max(due, counter.next)
+	}
+	rule, known := r.ruleAt(counter, told.Offset)
+	beyond := told.Offset >= r.ends[depositLog][m.Partition]
+	d := Difference{Where: flagLog, Wallet: string(m.Key), Partition: m.Partition, Offset: m.Offset}
+	switch {
+	case !beyond && (told.Offset >= due || !known || told.Rule != rule):
+	case is.wallet != string(m.Key):
+		d.Field, d.Got, d.Want = "crossing", fmt.Sprintf("at deposit %d:%d", m.Partition, told.Offset), "none there"
+		r.found(d)
+	case told != is.evidence:
+		d.Field, d.Got, d.Want = "evidence", fmt.Sprintf("%+v", told), fmt.Sprintf("%+v", is.evidence)
+		r.found(d)
+	}
 }
 
 func (r *run) recordOf(m *sarama.ConsumerMessage) stream.Record {

@@ -303,9 +303,22 @@ func TestDifferences(t *testing.T) {
 		"a tombstone": {func(w *world) { w.append("flagger-table", home, "w1", nil) }, "want a readable row"},
 		"garbage":     {func(w *world) { w.append("balance-table", home, "w1", []byte{0xff}) }, "want a readable row"},
 		"a crossing that is none": {func(w *world) {
-			e := &pb.Evidence{Partition: home, Offset: 0, Rule: &pb.Rule{ThresholdUnits: rule.Threshold.Units, PeriodMs: rule.PeriodMs}}
-			w.append("flag_wallet", home, "w1", encode(w.t, &pb.FlagEvent{WalletId: "w1", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: e}}}))
+			w.append("flag_wallet", home, "w1", crossing(w.t, "w1", 0))
 		}, "crossing is at deposit"},
+		"a crossing of a wallet without deposits": {func(w *world) {
+			w.append("flag_wallet", stream.Partition("ghost", partitions), "ghost", crossing(w.t, "ghost", 0))
+		}, "ghost: crossing is at deposit"},
+		"a crossing beyond the log": {func(w *world) {
+			w.append("flag_wallet", home, "w1", crossing(w.t, "w1", 1_000_000))
+		}, "w1: crossing is at deposit"},
+		"a crossing with other evidence": {func(w *world) {
+			for _, m := range w.topics["flag_wallet"][home] {
+				if e := new(pb.FlagEvent); proto.Unmarshal(m.Value, e) == nil && e.GetCrossing() != nil {
+					e.GetCrossing().Evidence.Deposits++
+					m.Value = encode(w.t, e)
+				}
+			}
+		}, "evidence is"},
 		"a crossing that is missing": {func(w *world) {
 			for p := range w.topics["flag_wallet"] {
 				logs := w.topics["flag_wallet"]
@@ -335,6 +348,13 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
+// crossing is a message that tells of one at a deposit.
+func crossing(t *testing.T, walletID string, offset int64) []byte {
+	e := &pb.Evidence{Partition: stream.Partition(walletID, partitions), Offset: offset,
+		Rule: &pb.Rule{ThresholdUnits: rule.Threshold.Units, PeriodMs: rule.PeriodMs}}
+	return encode(t, &pb.FlagEvent{WalletId: walletID, Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: e}}})
+}
+
 var home = stream.Partition("w1", partitions)
 
 // Rows of another rule are counted, and compared by the rules that they name.
@@ -361,6 +381,47 @@ func TestChangedRules(t *testing.T) {
 		w := lowering(t, seed, 9)
 		if report, found := w.verify(); report.Forgetful == 0 || len(found) > 0 {
 			t.Fatalf("seed %d: %+v, found %v", seed, report, found)
+		}
+	}
+}
+
+// busy is a world whose services go on, and whose tables are compacted, from the
+// first look at partition 1 on.
+type busy struct {
+	*world
+	on bool
+}
+
+func (b *busy) Scan(ctx context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error {
+	if partition == 1 && !b.on {
+		b.on = true
+		for id := range b.rows["balance-table"] {
+			b.deposit(&pb.Deposit{WalletId: id, Units: 1, AcceptedAtMs: start + 1_000_000, Id: 1})
+		}
+		b.process()
+	}
+	newest := map[string]int64{}
+	for _, m := range b.topics[topic][partition] {
+		newest[string(m.Key)] = m.Offset
+	}
+	return b.world.Scan(ctx, topic, partition, below, func(m *sarama.ConsumerMessage) error {
+		if strings.HasSuffix(topic, "-table") && newest[string(m.Key)] != m.Offset {
+			return nil
+		}
+		return each(m)
+	})
+}
+
+// What compaction takes while verify is at other partitions is no difference.
+func TestTablesAreCompactedMeanwhile(t *testing.T) {
+	for seed := range uint64(20) {
+		var found []verify.Difference
+		w := random(t, seed)
+		_, err := verify.Run(context.Background(), &busy{world: w}, verify.Options{Partitions: partitions, Rule: rule,
+			Found: func(d verify.Difference) { found = append(found, d) }})
+		w.must(err)
+		if len(found) > 0 {
+			t.Fatalf("seed %d: %v", seed, found)
 		}
 	}
 }
