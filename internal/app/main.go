@@ -49,6 +49,8 @@ type Command struct {
 	Principal string
 	// JSON goes with the services that report.
 	JSON bool
+	// Load goes with the service loadgen.
+	Load loadFlags
 }
 
 // Main runs the program and returns its exit code: 0 after ctx is done and
@@ -128,6 +130,7 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	fs.BoolVar(&cmd.ACLs, "acls", false, "")
 	fs.StringVar(&cmd.Principal, "principal", "", "")
 	fs.BoolVar(&cmd.JSON, "json", false, "")
+	cmd.Load.register(fs)
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		usage(stderr, name)
@@ -146,6 +149,15 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	}
 	if err == nil {
 		err = cmd.choose(name, broker)
+	}
+	if err == nil && cmd.Service != "loadgen" {
+		loadOnly := flag.NewFlagSet("", flag.ContinueOnError)
+		new(loadFlags).register(loadOnly)
+		fs.Visit(func(f *flag.Flag) {
+			if loadOnly.Lookup(f.Name) != nil {
+				err = fmt.Errorf("-%s goes with -service=loadgen", f.Name)
+			}
+		})
 	}
 	if err != nil {
 		usage(stderr, "")
@@ -183,8 +195,8 @@ func (c *Command) choose(name, broker string) error {
 	if c.Principal != "" && !c.ACLs {
 		return errors.New("-principal goes with -acls")
 	}
-	if svc.name != "verify" && c.JSON {
-		return errors.New("-json goes with -service=verify")
+	if svc.name != "verify" && svc.name != "loadgen" && c.JSON {
+		return errors.New("-json goes with -service=verify and -service=loadgen")
 	}
 	c.Service = name
 	return nil
