@@ -46,7 +46,7 @@ const loadDuration = 10 * time.Second
 // runLoadgen sends deposits and checks to a running API and reports how it
 // answered.
 func runLoadgen(ctx context.Context, rt *Runtime, cmd Command) error {
-	l := cmd.Load
+	l := *cmd.Load
 	if l.deposits > 0 && l.mix.Checks == 1 {
 		return usageError{errors.New("-deposits: there are none with -checks 1")}
 	}
