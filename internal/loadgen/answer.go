@@ -43,7 +43,7 @@ func readAnswer(r *bufio.Reader) (answer, error) {
 		if err == nil {
 			err = skipBody(r, length)
 		}
-		if errors.Is(err, io.EOF) && !(first && a.status == 0) {
+		if begun := !first || a.status != 0; begun && errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return a, err
@@ -56,7 +56,8 @@ const (
 	chunked    = -2
 )
 
-// readHead reads status line and headers. The status stays 0 until some byte has come.
+// readHead reads status line and headers. The status is 0 until some byte has
+// come, and -1 until it is known.
 func readHead(r *bufio.Reader) (a answer, length int64, err error) {
 	line, err := readLine(r)
 	if err != nil {

@@ -138,7 +138,7 @@ func (r *requests) request(b []byte, i uint64) ([]byte, int) {
 	b = appendNanos(b, r.low+r.step*below(chance, r.steps+1))
 	b = append(b, '}')
 	n := len(b) - body
-	b[body-6], b[body-5] = '0'+byte(n/10), '0'+byte(n%10)
+	b[body-6], b[body-5] = '0'+byte(n/10), '0'+byte(n%10) //nolint:gosec // two digits
 	return b, kindDeposit
 }
 

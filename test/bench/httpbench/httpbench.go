@@ -45,7 +45,7 @@ func closed(ctx context.Context, addr string, connections int, duration time.Dur
 	var report loadgen.Report
 	for _, d := range []time.Duration{warmUp, duration} {
 		m.Host, m.Wallets, m.Amount = addr, wallets, "0.01..100"
-		m.Seed = uint64(time.Now().UnixNano()) //nolint:gosec // keys that were not used before
+		m.Seed = uint64(time.Now().UnixNano()) // keys that were not used before
 		o, err := m.Options()
 		if err != nil {
 			return Figures{}, err
@@ -61,7 +61,7 @@ func closed(ctx context.Context, addr string, connections int, duration time.Dur
 // DepositAtRate posts deposits at a steady rate, per second, however slow the
 // answers; times count from when each deposit was due.
 func DepositAtRate(ctx context.Context, addr string, connections int, rate float64, duration time.Duration) (Figures, error) {
-	o, err := loadgen.Mix{Host: addr, Wallets: wallets, Amount: "0.01..100", Seed: uint64(time.Now().UnixNano())}.Options() //nolint:gosec // any will do
+	o, err := loadgen.Mix{Host: addr, Wallets: wallets, Amount: "0.01..100", Seed: uint64(time.Now().UnixNano())}.Options()
 	if err != nil {
 		return Figures{}, err
 	}
