@@ -61,6 +61,9 @@ const (
 	defaultTimeout = 10 * time.Second
 	// stopGrace is what requests in flight get when the load is told to stop.
 	stopGrace = 2 * time.Second
+	// overtime is how long after its end an open loop still sends what was due
+	// before: the last requests are always a little late.
+	overtime = time.Second
 	// progressEvery is how often Progress is told.
 	progressEvery = 200 * time.Millisecond
 )
@@ -178,7 +181,7 @@ func (l *load) pace(ctx context.Context) {
 				return
 			}
 		}
-		if now := time.Since(l.start); l.over(now) { // far behind
+		if now := time.Since(l.start); l.over(now - overtime) { // far behind
 			l.late(i, now)
 			return
 		}

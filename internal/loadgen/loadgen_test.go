@@ -217,9 +217,9 @@ func (l Latency) above(d time.Duration) (n int64) {
 func TestUnsent(t *testing.T) {
 	addr := server(t, func(http.ResponseWriter, *http.Request) { <-time.After(20 * time.Millisecond) })
 	o := options(addr)
-	o.Connections, o.Rate, o.Requests, o.Duration = 1, 1000, 0, 300*time.Millisecond
+	o.Connections, o.Rate, o.Requests, o.Duration = 1, 1000, 0, 300*time.Millisecond // served at 50/s, in overtime too
 	r := run(t, o)
-	if r.Requests > 30 || r.Requests+r.Unsent != 300 || r.Kinds[0].Count != 300 || r.Kinds[0].P50 < 20_000 {
+	if r.Requests > 100 || r.Requests+r.Unsent != 300 || r.Kinds[0].Count != 300 || r.Kinds[0].P50 < 20_000 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -28,7 +28,7 @@ type Report struct {
 	// Failed counts requests without an answer: not connected, timed out, cut off
 	// (the connection ended), malformed.
 	Failed map[string]int64 `json:"failed"`
-	// Unsent were due in the open loop and not sent when its time was up.
+	// Unsent were due in the open loop and not sent a second after its end.
 	Unsent int64 `json:"unsent"`
 	// Kinds are the latencies of each kind of request.
 	Kinds []Latency `json:"latency"`
