@@ -33,7 +33,7 @@ type Report struct {
 	// Kinds are the latencies of each kind of request.
 	Kinds []Latency `json:"latency"`
 	// Queued is how late requests of the open loop were sent: part of the latency,
-	// spent waiting for a connection.
+	// spent waiting for a connection, or by this program for a processor.
 	Queued Latency `json:"queued"`
 }
 
@@ -194,7 +194,7 @@ func (r Report) Print(w io.Writer) error {
 		}
 	}
 	if r.Asked > 0 {
-		fmt.Fprintf(&b, "\nof that, waiting for a free connection: p50 %s  p99 %s  max %s\n", micros(r.Queued.P50), micros(r.Queued.P99), micros(r.Queued.Max))
+		fmt.Fprintf(&b, "\nof that, before it was sent (no free connection, or no processor for this program): p50 %s  p99 %s  max %s\n", micros(r.Queued.P50), micros(r.Queued.P99), micros(r.Queued.Max))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
