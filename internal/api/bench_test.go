@@ -1,11 +1,9 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
-	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,8 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"coinbit/internal/api"
+	"coinbit/internal/loadgen"
 	"coinbit/internal/pb"
 	"coinbit/internal/wallet"
+	"coinbit/test/bench/httpbench"
 )
 
 // gone is the context of a client that has left.
@@ -60,6 +60,10 @@ func benchmark(b *testing.B, r *http.Request, body string, change ...func(*api.O
 	h := w.handler(b, append(change, func(o *api.Options) {
 		o.Log, o.Tables, o.Registry = log, log, prometheus.NewRegistry()
 	})...)
+	benchmarkHandler(b, h, r, body)
+}
+
+func benchmarkHandler(b *testing.B, h http.Handler, r *http.Request, body string) {
 	reader := strings.NewReader(body)
 	r.Body = http.NoBody
 	out := sink{http.Header{}}
@@ -78,6 +82,13 @@ type readCloser struct{ *strings.Reader }
 
 func (readCloser) Close() error { return nil }
 
+// The ceiling of make bench: it reads, parses and answers, and keeps nothing.
+func BenchmarkCeiling(b *testing.B) {
+	body := `{"wallet_id": "` + upID + `", "amount": 3500}`
+	b.Run("deposit", func(b *testing.B) { benchmarkHandler(b, httpbench.Ceiling(), post(body), body) })
+	b.Run("check", func(b *testing.B) { benchmarkHandler(b, httpbench.Ceiling(), get(upID), "") })
+}
+
 func BenchmarkDeposit(b *testing.B) {
 	body := `{"wallet_id": "` + upID + `", "amount": 3500}`
 	b.Run("open", func(b *testing.B) { benchmark(b, post(body), body) })
@@ -90,27 +101,28 @@ func BenchmarkCheck(b *testing.B) {
 	b.Run("plain", func(b *testing.B) { benchmark(b, get(upID), "") })
 }
 
-// BenchmarkServer is a deposit over TCP, by clients that keep their connection.
+// BenchmarkServer is a request over TCP, by clients that keep their connection:
+// the API and the ceiling, which share the processors with the clients alike.
 func BenchmarkServer(b *testing.B) {
 	log := new(instant)
-	addr := serve(b, newWorld().handler(b, func(o *api.Options) { o.Log, o.Tables = log, log }), unchanged)
-	text := raw(len(one), one)
-	b.SetParallelism(32)
-	b.RunParallel(func(p *testing.PB) {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		defer func() { _ = conn.Close() }()
-		answer := make([]byte, 4096)
-		for p.Next() {
-			if _, err := io.WriteString(conn, text); err != nil {
-				b.Error(err)
-			}
-			if n, err := conn.Read(answer); err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
-				b.Errorf("%v %s", err, answer[:n])
-			}
-		}
-	})
+	h := newWorld().handler(b, func(o *api.Options) { o.Log, o.Tables = log, log })
+	ceiling := httptest.NewServer(httpbench.Ceiling())
+	defer ceiling.Close()
+	addr := serve(b, h, unchanged)
+	for name, text := range map[string]string{"deposit": raw(len(one), one), "check": "GET /api/check/w HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		b.Run(name+"/api", func(b *testing.B) { benchmarkServer(b, addr, text) })
+		b.Run(name+"/ceiling", func(b *testing.B) { benchmarkServer(b, ceiling.Listener.Addr().String(), text) })
+	}
+}
+
+func benchmarkServer(b *testing.B, addr, text string) {
+	o := loadgen.Options{
+		Addr: addr, Request: loadgen.Fixed([]byte(text)), Kinds: []string{"request"}, Connections: 64, Requests: uint64(b.N),
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	r, err := loadgen.Run(context.Background(), o)
+	if err != nil || r.Status[http.StatusOK] != r.Requests {
+		b.Errorf("%+v, %v", r, err)
+	}
 }

@@ -49,6 +49,8 @@ type Command struct {
 	Principal string
 	// JSON goes with the services that report.
 	JSON bool
+	// Load is nil but for the service loadgen.
+	Load *loadFlags
 }
 
 // Main runs the program and returns its exit code: 0 after ctx is done and
@@ -128,6 +130,8 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	fs.BoolVar(&cmd.ACLs, "acls", false, "")
 	fs.StringVar(&cmd.Principal, "principal", "", "")
 	fs.BoolVar(&cmd.JSON, "json", false, "")
+	load := new(loadFlags)
+	load.register(fs)
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		usage(stderr, name)
@@ -146,6 +150,9 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	}
 	if err == nil {
 		err = cmd.choose(name, broker)
+	}
+	if err == nil {
+		err = cmd.takeLoad(load, fs)
 	}
 	if err != nil {
 		usage(stderr, "")
@@ -183,11 +190,27 @@ func (c *Command) choose(name, broker string) error {
 	if c.Principal != "" && !c.ACLs {
 		return errors.New("-principal goes with -acls")
 	}
-	if svc.name != "verify" && c.JSON {
-		return errors.New("-json goes with -service=verify")
+	if svc.name != "verify" && svc.name != "loadgen" && c.JSON {
+		return errors.New("-json goes with -service=verify and -service=loadgen")
 	}
 	c.Service = name
 	return nil
+}
+
+// takeLoad takes the flags of loadgen, which go with no other service.
+func (c *Command) takeLoad(load *loadFlags, given *flag.FlagSet) (err error) {
+	if c.Service == "loadgen" {
+		c.Load = load
+		return nil
+	}
+	own := flag.NewFlagSet("", flag.ContinueOnError)
+	new(loadFlags).register(own)
+	given.Visit(func(f *flag.Flag) {
+		if own.Lookup(f.Name) != nil {
+			err = fmt.Errorf("-%s goes with -service=loadgen", f.Name)
+		}
+	})
+	return err
 }
 
 func logger(cfg config.Config, w io.Writer) *slog.Logger {

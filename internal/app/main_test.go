@@ -78,7 +78,7 @@ func TestCommandLine(t *testing.T) {
 		says []string
 	}{
 		{"", exitUsage, []string{"-service is missing", "-service=all", "-service=api", "-service=balance", "-service=threshold",
-			"-service=flagger", "-service=broker", "-service=kafka", "-service=flag", "-service=topics", "-service=health", "ROLLING_PERIOD"}},
+			"-service=flagger", "-service=broker", "-service=kafka", "-service=flag", "-service=topics", "-service=loadgen", "-service=health", "ROLLING_PERIOD"}},
 		{"-service=nonsense", exitUsage, []string{`"nonsense"`, "-service=all"}},
 		{"-service=broker", exitUsage, []string{"-broker_name"}},
 		{"-service=broker -broker_name=api", exitUsage, []string{"balance, flagger or threshold"}},
@@ -88,6 +88,13 @@ func TestCommandLine(t *testing.T) {
 		{"-service=api -acls", exitUsage, []string{"go with -service=topics"}},
 		{"-service=topics -principal User:%s", exitUsage, []string{"-principal goes with -acls"}},
 		{"-service=topics -acls -principal User:x", exitUsage, []string{"-principal", "%s"}},
+		{"-service=api -rate 5", exitUsage, []string{"-rate goes with -service=loadgen"}},
+		{"-service=loadgen -wallet w", exitUsage, []string{"go with -service=flag"}},
+		{"-service=loadgen -h", exitOK, []string{"-zipf", "all alike", "default 64"}},
+		{"-service=loadgen -rate -5", exitUsage, []string{"-rate: got -5, takes"}},
+		{"-service=loadgen -checks 1 -deposits 5", exitUsage, []string{"-deposits: there are none"}},
+		{"-service=loadgen -amount 5..1", exitUsage, []string{`-amount: got "5..1", takes`}},
+		{"-service=loadgen -target here", exitUsage, []string{`-target: got "here", takes HOST:PORT`}},
 		{"-service=api more", exitUsage, []string{`"more"`}},
 		{"-bogus", exitUsage, []string{"-bogus"}},
 		{"-h", exitOK, []string{"-service=all", "STATE_DIR"}},

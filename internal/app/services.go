@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -43,6 +44,8 @@ func services() []service {
 			"coinbit -service=topics -acls -principal 'User:CN=%s'", runTopics},
 		service{"verify", "fold the logs anew and compare every table row; exit 1 if any differs, -json for machines",
 			"coinbit -service=verify -json", runVerify},
+		service{"loadgen", "load: send deposits to the API on PORT and time its answers, -json for machines; -service=loadgen -h lists its flags",
+			"coinbit -service=loadgen -rate 1000 -duration 30s", runLoadgen},
 		service{"health", "ask a running service's /readyz, exit 0 when it is ready",
 			"ADMIN_PORT=9100 coinbit -service=health", runHealth},
 	)
@@ -82,6 +85,13 @@ func usage(w io.Writer, only string) {
 			continue
 		}
 		fmt.Fprintf(&b, "  -service=%-10s %s\n      %s\n", s.name, s.summary, s.example)
+	}
+	if only == "loadgen" {
+		b.WriteString("\nIts flags:\n\n")
+		fs := flag.NewFlagSet("", flag.ContinueOnError)
+		new(loadFlags).register(fs)
+		fs.SetOutput(&b)
+		fs.PrintDefaults()
 	}
 	b.WriteString("\nSettings come from defaults, then config.env in the working directory, then the environment:\n\n")
 	b.WriteString(config.Usage())

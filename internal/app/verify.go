@@ -27,7 +27,7 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 		found = func(d verify.Difference) { _ = lines.Encode(d) } // a closed pipe shows at the end
 	}
 	began := time.Now()
-	show, end := rt.progress("verify")
+	show, end := rt.progress("verify", "records")
 	report, err := verify.Run(ctx, rt.client, verify.Options{
 		Partitions: cluster.Partitions, Rule: rt.rule(), Found: found, Progress: show,
 	})
@@ -61,12 +61,12 @@ func verdict(r verify.Report) string {
 	return s
 }
 
-// progress shows how far long work is: a bar with rate and time left where
+// progress shows how far long work on many of unit is: a bar with rate and time left where
 // standard error is a terminal, else a line each 5 seconds.
-func (rt *Runtime) progress(what string) (show func(done, of int64), end func()) {
+func (rt *Runtime) progress(what, unit string) (show func(done, of int64), end func()) {
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
-			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("records"),
+			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit),
 			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 		return func(done, of int64) {
 			bar.ChangeMax64(of)
@@ -79,8 +79,8 @@ func (rt *Runtime) progress(what string) (show func(done, of int64), end func())
 			return
 		}
 		said = time.Now()
-		rate := float64(done) / time.Since(began).Seconds()
-		rt.log.Info(what, "records", done, "of", of, "per_second", int64(rate),
+		rate := max(1, float64(done)/time.Since(began).Seconds()) // never 0: what is left is shown
+		rt.log.Info(what, unit, done, "of", of, "per_second", int64(rate),
 			"left", time.Duration(float64(of-done)/rate*float64(time.Second)).Round(time.Second))
 	}, func() {}
 }
