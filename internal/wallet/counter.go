@@ -50,8 +50,9 @@ func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
 	if o.Verdict != Applied {
 		return o
 	}
+	was := c.Window.Rule
 	o.RuleChanged = c.Window.adopt(rule, d.Offset)
-	if e, crossed := c.Window.crossing(d); crossed {
+	if e, crossed := c.Window.crossing(d, was); crossed {
 		tip := e // allocated only on a crossing
 		c.Tip, o.Emit = &tip, true
 	}

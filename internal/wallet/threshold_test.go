@@ -146,12 +146,12 @@ func TestRuleChange(t *testing.T) {
 	if out := apply(1, lower); out.RuleChanged || c.Window.Rule != old {
 		t.Errorf("a redelivered deposit: %+v, %+v", out, c.Window.Rule)
 	}
-	// Three are 18, and two were above the lower threshold before the third.
-	if out := apply(2, lower); !out.RuleChanged || out.Emit || len(c.Window.Cells) != 3 {
+	// Three are 18. Two were above the lower threshold already, which was none then.
+	if out := apply(2, lower); !out.RuleChanged || !out.Emit || len(c.Window.Cells) != 3 || c.Tip.Rule != lower {
 		t.Errorf("a lower threshold: %+v", out)
 	}
 	if out := apply(3, rule(17*billion, 1_600)); !out.RuleChanged || out.Emit {
-		t.Errorf("a longer period: %+v", out)
+		t.Errorf("a longer period, and it was above before: %+v", out)
 	}
 	if out := apply(3+5, rule(5*billion, 1_600)); !out.RuleChanged || !out.Emit || c.Tip.Rule != rule(5*billion, 1_600) {
 		t.Errorf("crossed under the new rule: %+v", out)

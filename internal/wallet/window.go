@@ -81,19 +81,22 @@ func (w *Window) RuleAt(offset int64) (rule Rule, known bool) {
 }
 
 // crossing decides whether d takes a window above the threshold: some window
-// that holds d's time is above it with d, and none was before. A window is
-// (end − period, end], so every one that holds t ends in [t, t + period).
+// that holds d's time is above it with d, and none was before, under the rule that
+// was in force then. A window is (end − period, end], so every one that holds t
+// ends in [t, t + period).
 //
 // A cell of several deposits may lie in a window in part. The sum with d counts
 // such a cell, the sum before it does not: what cells hide errs towards raising.
-func (w *Window) crossing(d Deposit) (Evidence, bool) {
+func (w *Window) crossing(d Deposit, was Rule) (Evidence, bool) {
 	t := boundedTime(d.At)
 	most, end, deposits := w.highest(t, touches)
 	with := most.plus(d.Amount)
 	if with.Cmp(w.Rule.Threshold) <= 0 {
 		return Evidence{}, false
 	}
-	if before, _, _ := w.highest(t, inside); before.Cmp(w.Rule.Threshold) > 0 {
+	then := *w
+	then.Rule = was
+	if before, _, _ := then.highest(t, inside); before.Cmp(was.Threshold) > 0 {
 		return Evidence{}, false
 	}
 	return Evidence{
