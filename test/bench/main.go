@@ -24,15 +24,17 @@ func main() { os.Exit(run()) }
 // together.
 func rows() []lab.Row {
 	return []lab.Row{
-		// rawProducer,
+		// The HTTP rows of test/bench/httpbench go here.
+		delays,
+		bulk,
 		drainBalance,
 		drainThreshold,
+		drainBusy,
 		drainFlagger,
-		//recovery,
-		//memory,
-		//delays,
-		//
-		//
+		recovery,
+		memory,
+		walletGrows,
+		walletsGrow,
 	}
 }
 

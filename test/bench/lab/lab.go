@@ -127,9 +127,7 @@ func (l *Lab) Measure(ctx context.Context, row Row, r *figure.Report) error {
 	l.row = row.Name
 	l.Say("%s", row.About)
 	from := len(r.Figures)
-	if err := row.Run(ctx, l, r); err != nil {
-		return fmt.Errorf("row %s: %w", row.Name, err)
-	}
+	err := row.Run(ctx, l, r)
 	for i := range r.Figures[from:] {
 		r.Figures[from+i].Row = row.Name
 		l.Say("%s", r.Figures[from+i].Line())
@@ -140,6 +138,9 @@ func (l *Lab) Measure(ctx context.Context, row Row, r *figure.Report) error {
 		}
 	}
 	l.row = ""
+	if err != nil {
+		return fmt.Errorf("row %s: %w", row.Name, err)
+	}
 	return nil
 }
 
@@ -394,8 +395,8 @@ func (l *Lab) Committed(group, topic string) (int64, error) {
 	return sum, nil
 }
 
-// Fill makes topic hold a load, unless it does already, and returns how many
-// records it took.
+// Fill makes topic hold a load, unless it does already. Groups and topics are
+// what was made from an earlier one.
 func (l *Lab) Fill(ctx context.Context, topic string, load Load, groups []string, topics ...string) error {
 	if l.filled[topic] == load {
 		return nil
@@ -412,6 +413,12 @@ func (l *Lab) Fill(ctx context.Context, topic string, load Load, groups []string
 	l.filled[topic] = load
 	return nil
 }
+
+// Holds tells whether a topic was noted to hold what a load makes.
+func (l *Lab) Holds(topic string, load Load) bool { return l.filled[topic] == load }
+
+// Note that a topic holds what a load makes; Reset forgets it.
+func (l *Lab) Note(topic string, load Load) { l.filled[topic] = load }
 
 // Eventually asks again and again until it is told nil, at most for limit.
 func Eventually(ctx context.Context, limit time.Duration, ask func() error) error {
@@ -432,26 +439,44 @@ func Eventually(ctx context.Context, limit time.Duration, ask func() error) erro
 	}
 }
 
-// Progress of a process that appends one record to a topic for each that it reads.
+// Drain is the progress of a process that appends a record to a topic for each
+// that it reads.
 type Drain struct {
 	Records int64 // within Took
 	Took    time.Duration
 	CPU     time.Duration // of the process, within Took
+	Broker  time.Duration // CPU of Kafka, within Took
 	Startup time.Duration // from the process's start to its first record
 }
 
 // PerSecond is records/s.
 func (d Drain) PerSecond() float64 { return float64(d.Records) / d.Took.Seconds() }
 
-// CPUMicros is the CPU time of one record, in µs.
-func (d Drain) CPUMicros() float64 { return float64(d.CPU.Microseconds()) / float64(d.Records) }
+// Micros is a share of d for one record, in µs.
+func (d Drain) Micros(of time.Duration) float64 {
+	return float64(of.Microseconds()) / float64(d.Records)
+}
+
+// reading is what the clocks show at one moment.
+type reading struct {
+	at              time.Time
+	end             int64
+	process, broker time.Duration
+}
+
+func (l *Lab) read(s *Service, end int64) (reading, error) {
+	process, err := cpu(s.PID())
+	if err != nil {
+		return reading{}, err
+	}
+	broker, err := cpu(l.kafka.PID(0))
+	return reading{time.Now(), end, process, broker}, err
+}
 
 // Watch follows the end of a topic from the first record beyond from until to.
 func (l *Lab) Watch(ctx context.Context, s *Service, topic string, from, to int64) (Drain, error) {
 	var d Drain
-	var first int64
-	var began time.Time
-	var cpu time.Duration
+	var first reading
 	said := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -460,19 +485,17 @@ func (l *Lab) Watch(ctx context.Context, s *Service, topic string, from, to int6
 		if err != nil {
 			return d, err
 		}
-		now := time.Now()
-		if end > from && began.IsZero() {
-			if cpu, err = s.CPU(); err != nil {
+		if end > from && first.end == 0 {
+			if first, err = l.read(s, end); err != nil {
 				return d, err
 			}
-			began, first = now, end
 		}
 		if end >= to {
-			used, err := s.CPU()
-			if err != nil {
-				return d, err
-			}
-			return Drain{Records: end - first, Took: now.Sub(began), CPU: used - cpu, Startup: began.Sub(s.Started)}, nil
+			last, err := l.read(s, end)
+			return Drain{
+				Records: last.end - first.end, Took: last.at.Sub(first.at), CPU: last.process - first.process,
+				Broker: last.broker - first.broker, Startup: first.at.Sub(s.Started),
+			}, err
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
@@ -481,9 +504,7 @@ func (l *Lab) Watch(ctx context.Context, s *Service, topic string, from, to int6
 		select {
 		case <-tick.C:
 		case <-s.Done():
-			if s.failure() != nil {
-				return d, s.failure()
-			}
+			return d, fmt.Errorf("%s ended at %d of %d: %w", s.Name, end, to, s.failure())
 		case <-ctx.Done():
 			return d, ctx.Err()
 		}

@@ -1,10 +1,10 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strconv"
 
 	"google.golang.org/protobuf/proto"
 
@@ -19,16 +19,16 @@ type Load struct {
 	// Skewed draws wallets from a Zipf distribution with a flat head: of 100,000
 	// wallets the busiest gets 0.4 % of the deposits. Else they take turns.
 	Skewed bool
+	// PerSecond is how many deposits share a second of event time. With the skew it
+	// decides how full the windows are; 0: 100, which has a deposit find 9 others of
+	// its wallet within reach on average, and 64 where the wallet is the busiest.
+	PerSecond int
 	// Crossings makes flag events in place of deposits.
 	Crossings bool
 }
 
-const (
-	firstAt = 1_750_000_000_000 // event time of the first deposit
-	// perSecond is how many deposits share a second of event time. It decides how
-	// full the windows are.
-	perSecond = 1000
-)
+// firstAt is the event time of the first deposit, in Unix milliseconds.
+const firstAt = 1_750_000_000_000
 
 // WalletID is the name of wallet i, as long as those in use.
 func WalletID(i int) string {
@@ -47,7 +47,7 @@ func (l Load) Each(each func(key string, value []byte) error) error {
 	zipf := rand.NewZipf(rnd, 1.1, 50, uint64(l.Wallets-1)) //nolint:gosec // positive
 	var value []byte
 	for i := range l.Records {
-		at := int64(firstAt + i*1000/perSecond)
+		at := int64(firstAt + i*1000/cmp.Or(l.PerSecond, 100))
 		w := i % l.Wallets
 		if l.Skewed {
 			w = int(zipf.Uint64()) //nolint:gosec // below Wallets
@@ -74,9 +74,4 @@ func (l Load) Each(each func(key string, value []byte) error) error {
 		}
 	}
 	return nil
-}
-
-// String says what it is, for notes.
-func (l Load) String() string {
-	return strconv.Itoa(l.Records) + " records, " + strconv.Itoa(l.Wallets) + " wallets"
 }

@@ -17,9 +17,9 @@ import (
 // tick is the unit of CPU time in /proc on every Linux that Go runs on.
 const tick = time.Second / 100
 
-// CPU is the CPU time that the process has used.
-func (s *Service) CPU() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID()))
+// cpu is the CPU time that a process has used.
+func cpu(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("CPU time is read from /proc, on Linux: %w", err)
 	}
@@ -27,7 +27,7 @@ func (s *Service) CPU() (time.Duration, error) {
 	// time are the 12th and 13th field after it.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %d fields", s.PID(), len(fields))
+		return 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
 	}
 	var sum time.Duration
 	for _, f := range fields[11:13] {
