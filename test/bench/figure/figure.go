@@ -66,7 +66,7 @@ const (
 // Write puts the report into dir. What an earlier run left there of rows that
 // this one did not run is kept.
 func (r *Report) Write(dir string) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	var all Report
@@ -84,14 +84,14 @@ func (r *Report) Write(dir string) error {
 	if data, err = json.MarshalIndent(all, "", " "); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, dataFile), append(data, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, dataFile), append(data, '\n'), 0o644); err != nil {
 		return err
 	}
 	plots, err := all.plot(dir)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, markdownFile), []byte(all.markdown(plots)), 0o600)
+	return os.WriteFile(filepath.Join(dir, markdownFile), []byte(all.markdown(plots)), 0o644)
 }
 
 // merge puts the rows of n in the place of older ones.

@@ -81,7 +81,7 @@ func (l *Lab) start(ctx context.Context) error {
 	source := "./cmd"
 	if l.Profiles != "" {
 		source = "./test/bench/profiled"
-		if err := os.MkdirAll(l.Profiles, 0o750); err != nil {
+		if err := os.MkdirAll(l.Profiles, 0o755); err != nil {
 			return err
 		}
 	}
@@ -382,7 +382,7 @@ func (l *Lab) End(topic string) (int64, error) {
 func (l *Lab) Committed(group, topic string) (int64, error) {
 	all := make([]int32, Partitions)
 	for i := range all {
-		all[i] = int32(i) //nolint:gosec // eight
+		all[i] = int32(i)
 	}
 	res, err := l.admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: all})
 	if err != nil {

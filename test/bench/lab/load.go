@@ -32,7 +32,7 @@ const firstAt = 1_750_000_000_000
 
 // WalletID is the name of wallet i, as long as those in use.
 func WalletID(i int) string {
-	x := uint64(i)*0x9E3779B97F4A7C15 + 0x1234567 //nolint:gosec // not negative
+	x := uint64(i)*0x9E3779B97F4A7C15 + 0x1234567
 	x ^= x >> 29
 	return fmt.Sprintf("%016x%016x%04x", x*0xBF58476D1CE4E5B9, x*0x94D049BB133111EB, i&0xFFFF)[:36]
 }
@@ -44,13 +44,13 @@ func (l Load) Each(each func(key string, value []byte) error) error {
 		wallets[i] = WalletID(i)
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
-	zipf := rand.NewZipf(rnd, 1.1, 50, uint64(l.Wallets-1)) //nolint:gosec // positive
+	zipf := rand.NewZipf(rnd, 1.1, 50, uint64(l.Wallets-1))
 	var value []byte
 	for i := range l.Records {
 		at := int64(firstAt + i*1000/cmp.Or(l.PerSecond, 100))
 		w := i % l.Wallets
 		if l.Skewed {
-			w = int(zipf.Uint64()) //nolint:gosec // below Wallets
+			w = int(zipf.Uint64())
 		}
 		var m proto.Message
 		if l.Crossings {
@@ -62,8 +62,8 @@ func (l Load) Each(each func(key string, value []byte) error) error {
 		} else {
 			// Half are below 120, one in a hundred above 2,000.
 			cents := max(1, int64(12_000*math.Exp(1.2*rnd.NormFloat64())))
-			m = &pb.Deposit{WalletId: wallets[w], Units: cents / 100, Nanos: int32(cents%100) * 10_000_000, //nolint:gosec // below 100
-				AcceptedAtMs: at, Id: uint64(i + 1)} //nolint:gosec // positive
+			m = &pb.Deposit{WalletId: wallets[w], Units: cents / 100, Nanos: int32(cents%100) * 10_000_000,
+				AcceptedAtMs: at, Id: uint64(i + 1)}
 		}
 		var err error
 		if value, err = (proto.MarshalOptions{}).MarshalAppend(value[:0], m); err != nil {

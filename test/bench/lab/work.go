@@ -237,7 +237,7 @@ func (w Work) fold(ctx context.Context) (Result, error) {
 			sums[string(m.Key)] = sum
 			s.Input() <- &sarama.ProducerMessage{
 				Topic: w.To, Partition: partition, Key: sarama.ByteEncoder(m.Key),
-				Value: sarama.ByteEncoder(binary.BigEndian.AppendUint64(nil, uint64(sum))), //nolint:gosec // bits
+				Value: sarama.ByteEncoder(binary.BigEndian.AppendUint64(nil, uint64(sum))),
 			}
 			return nil
 		}
