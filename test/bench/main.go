@@ -48,6 +48,7 @@ func run() int {
 	only := flag.String("rows", ".", "regexp of the rows to run")
 	size := flag.String("size", "small", "small or full")
 	out := flag.String("out", "", "directory for table, plots and data; empty: none are written")
+	program := flag.String("program", "", "another build of the program to measure; empty: this tree's")
 	profiles := flag.String("profiles", "", "directory for CPU and allocation profiles of the processors; empty: none")
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "bench: measures the program on a real Kafka, beside ceilings")
@@ -80,7 +81,7 @@ func run() int {
 		return usage("-rows: %q is none of %s", *only, strings.Join(names, ", "))
 	}
 	return exit(measure(ctx, chosen, *out, lab.Options{
-		Rounds: *rounds, Full: *size == "full", Profiles: *profiles, Progress: os.Stderr,
+		Rounds: *rounds, Full: *size == "full", Program: *program, Profiles: *profiles, Progress: os.Stderr,
 	}))
 }
 

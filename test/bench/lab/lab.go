@@ -39,6 +39,8 @@ type Row struct {
 type Options struct {
 	Rounds int
 	Full   bool
+	// Program is the build to measure; empty: one of this tree is made.
+	Program string
 	// Profiles is a directory for CPU and allocation profiles of the program's
 	// processes; empty: none.
 	Profiles string
@@ -77,19 +79,8 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 }
 
 func (l *Lab) start(ctx context.Context) error {
-	l.program = filepath.Join(l.dir, "coinbit")
-	source := "./cmd"
-	if l.Profiles != "" {
-		source = "./test/bench/profiled"
-		if err := os.MkdirAll(l.Profiles, 0o755); err != nil {
-			return err
-		}
-	}
-	l.Say("build %s", source)
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", l.program, source)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the program (run this from the repository's root): %w\n%s", err, out)
+	if err := l.build(ctx); err != nil {
+		return err
 	}
 	l.Say("start Apache Kafka %s", kafkatest.Version)
 	var err error
@@ -106,6 +97,30 @@ func (l *Lab) start(ctx context.Context) error {
 	}
 	l.admin, err = sarama.NewClusterAdminFromClient(l.client)
 	return err
+}
+
+// build makes the program as it is shipped, or as ./test/bench/profiled.
+func (l *Lab) build(ctx context.Context) error {
+	if l.Program != "" {
+		var err error
+		l.program, err = filepath.Abs(l.Program)
+		return err
+	}
+	l.program = filepath.Join(l.dir, "coinbit")
+	source := "./cmd"
+	if l.Profiles != "" {
+		source = "./test/bench/profiled"
+		if err := os.MkdirAll(l.Profiles, 0o755); err != nil {
+			return err
+		}
+	}
+	l.Say("build %s", source)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", l.program, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the program (run this from the repository's root): %w\n%s", err, out)
+	}
+	return nil
 }
 
 // Close ends everything that still runs and removes what was written.
@@ -198,7 +213,10 @@ func (l *Lab) Start(service, state string, env ...string) (*Service, error) {
 		setting = "PORT="
 	}
 	l.started++
-	profile := filepath.Join(l.Profiles, fmt.Sprintf("%s-%s-%d", l.row, service, l.started))
+	profile, err := filepath.Abs(filepath.Join(l.Profiles, fmt.Sprintf("%s-%s-%d", l.row, service, l.started)))
+	if err != nil {
+		return nil, err
+	}
 	cmd.Env = slices.Concat(os.Environ(), []string{
 		"BROKER=" + l.Bootstrap, "STATE_DIR=" + l.StateDir(state), setting + s.Addr,
 		"CPU_PROFILE=" + profile + ".cpu", "ALLOC_PROFILE=" + profile + ".allocs",
