@@ -24,7 +24,7 @@ import (
 type step func(row, deposit []byte, at stream.Record) ([]byte, error)
 
 func balanceStep(row, deposit []byte, at stream.Record) ([]byte, error) {
-	return fold1(new(stream.BalanceEncoder), row, deposit, at, func(row any, d wallet.Deposit) (any, error) {
+	return foldWith(new(stream.BalanceEncoder), row, deposit, at, func(row any, d wallet.Deposit) (any, error) {
 		account, err := stream.LoadBalance(row)
 		account.Apply(d)
 		return stream.StoreBalance(account), err
@@ -32,7 +32,7 @@ func balanceStep(row, deposit []byte, at stream.Record) ([]byte, error) {
 }
 
 func thresholdStep(row, deposit []byte, at stream.Record) ([]byte, error) {
-	return fold1(new(stream.CounterEncoder), row, deposit, at, func(row any, d wallet.Deposit) (any, error) {
+	return foldWith(new(stream.CounterEncoder), row, deposit, at, func(row any, d wallet.Deposit) (any, error) {
 		counter, err := stream.LoadCounter(row)
 		counter.Apply(d, wallet.Rule{Threshold: wallet.Amount{Units: 10_000}, PeriodMs: 120_000})
 		return stream.StoreCounter(counter), err
@@ -44,7 +44,7 @@ type codec interface {
 	Decode(data []byte) (any, error)
 }
 
-func fold1(c codec, row, deposit []byte, at stream.Record, apply func(row any, d wallet.Deposit) (any, error)) ([]byte, error) {
+func foldWith(c codec, row, deposit []byte, at stream.Record, apply func(row any, d wallet.Deposit) (any, error)) ([]byte, error) {
 	msg, err := new(stream.DepositEncoder).Decode(deposit)
 	if err != nil {
 		return nil, err
@@ -111,8 +111,8 @@ func (h *history) next(repeats int) (float64, error) {
 	return float64(time.Since(began).Nanoseconds()) / float64(repeats), nil
 }
 
-// settled is after how many deposits a wallet's row has all that it will hold:
-// 64 deposit ids, and a full window.
+// settledAt is after how many deposits a wallet's row has all that it will hold:
+// 64 deposit ids, and a full window. From there on, cost must not grow.
 const settledAt = 200
 
 // walletGrows is what a deposit costs as its wallet's history grows.

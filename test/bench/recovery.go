@@ -84,10 +84,7 @@ func comeBack(ctx context.Context, l *lab.Lab, g stream.Group) (perSecond float6
 	errBehind := errors.New("recovery goes on")
 	var first, last float64
 	var began, ended time.Time
-	err = lab.Eventually(ctx, 10*time.Minute, func() error {
-		if !s.Running() {
-			return l.Stop(s)
-		}
+	err = s.Eventually(ctx, 10*time.Minute, func() error {
 		at, err := s.Metric("coinbit_recovery_offset")
 		if err != nil {
 			return err

@@ -224,19 +224,24 @@ func (l *Lab) Start(service, state string, env ...string) (*Service, error) {
 	return s, l.launch(s, cmd)
 }
 
-// Ceiling starts this very program again for a ceiling's work.
-func (l *Lab) Ceiling(w Work) (*Service, error) {
+// Self starts this very program again, with args, as a process of its own.
+func (l *Lab) Self(name string, args ...string) (*Service, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	s := &Service{Name: name}
+	return s, l.launch(s, exec.Command(self, args...))
+}
+
+// Ceiling starts a process for a ceiling's work.
+func (l *Lab) Ceiling(w Work) (*Service, error) {
 	w.Brokers = l.kafka.Addrs()
 	arg, err := json.Marshal(w)
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{Name: w.Do}
-	return s, l.launch(s, exec.Command(self, "work", string(arg)))
+	return l.Self(w.Do, "work", string(arg))
 }
 
 func (l *Lab) launch(s *Service, cmd *exec.Cmd) error {
@@ -293,7 +298,7 @@ func (l *Lab) Run(ctx context.Context, w Work) (Result, error) {
 // may run that uses them.
 func (l *Lab) Reset(ctx context.Context, groups []string, topics ...string) error {
 	for _, g := range groups {
-		err := Eventually(ctx, 20*time.Second, func() error {
+		err := eventually(ctx, 20*time.Second, func() error {
 			err := l.admin.DeleteConsumerGroup(g)
 			if errors.Is(err, sarama.ErrGroupIDNotFound) {
 				return nil
@@ -310,7 +315,7 @@ func (l *Lab) Reset(ctx context.Context, groups []string, topics ...string) erro
 			return fmt.Errorf("delete topic %s: %w", t, err)
 		}
 	}
-	err := Eventually(ctx, 20*time.Second, func() error {
+	err := eventually(ctx, 20*time.Second, func() error {
 		known, err := l.admin.ListTopics()
 		if err != nil {
 			return err
@@ -344,7 +349,7 @@ func (l *Lab) Reset(ctx context.Context, groups []string, topics ...string) erro
 
 // settled waits until a new topic has its leaders.
 func (l *Lab) settled(ctx context.Context, topic string) error {
-	return Eventually(ctx, 20*time.Second, func() error {
+	return eventually(ctx, 20*time.Second, func() error {
 		if err := l.client.RefreshMetadata(topic); err != nil {
 			return err
 		}
@@ -438,8 +443,27 @@ func (l *Lab) Holds(topic string, load Load) bool { return l.filled[topic] == lo
 // Note that a topic holds what a load makes; Reset forgets it.
 func (l *Lab) Note(topic string, load Load) { l.filled[topic] = load }
 
-// Eventually asks again and again until it is told nil, at most for limit.
-func Eventually(ctx context.Context, limit time.Duration, ask func() error) error {
+// Eventually asks again and again until it is told nil: at most for limit, and no
+// longer than s runs.
+func (s *Service) Eventually(ctx context.Context, limit time.Duration, ask func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := eventually(ctx, limit, ask)
+	if err != nil && !s.Running() {
+		return fmt.Errorf("%s ended too soon: %w", s.Name, errors.Join(s.failure(), err))
+	}
+	return err
+}
+
+// eventually asks again and again until it is told nil, at most for limit.
+func eventually(ctx context.Context, limit time.Duration, ask func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -70,10 +70,7 @@ func (s *Service) get(path string) (status int, body string, err error) {
 
 // Ready waits until /readyz answers 200 and returns the time since the start.
 func (s *Service) Ready(ctx context.Context, limit time.Duration) (time.Duration, error) {
-	err := Eventually(ctx, limit, func() error {
-		if !s.Running() {
-			return s.failure()
-		}
+	err := s.Eventually(ctx, limit, func() error {
 		status, body, err := s.get("/readyz")
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("%w: %s", errNotReady, strings.TrimSpace(body))
