@@ -126,7 +126,7 @@ func (l *Lab) build(ctx context.Context) error {
 // Close ends everything that still runs and removes what was written.
 func (l *Lab) Close() {
 	for _, s := range l.running {
-		s.Process.Stop(15 * time.Second)
+		s.Stop(15 * time.Second)
 	}
 	if l.client != nil {
 		_ = l.client.Close()
@@ -258,7 +258,7 @@ func (l *Lab) launch(s *Service, cmd *exec.Cmd) error {
 
 // Stop ends a service with SIGTERM; any exit code but 0 is an error.
 func (l *Lab) Stop(s *Service) error {
-	s.Process.Stop(15 * time.Second)
+	s.Stop(15 * time.Second)
 	l.running = slices.DeleteFunc(l.running, func(x *Service) bool { return x == s })
 	return s.failure()
 }
