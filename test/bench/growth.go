@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -96,19 +97,26 @@ func (h *history) upTo(n int64) error {
 	return nil
 }
 
-// next is what the next deposit costs, in ns, averaged over repeats on the same row.
+// next is what the next deposit costs, in ns: folded into the same row again and
+// again, the fastest of 20 shares of that. What other programs take of the
+// machine meanwhile is no cost of a deposit.
 func (h *history) next(repeats int) (float64, error) {
 	deposit, at, err := h.message(h.n)
 	if err != nil {
 		return 0, err
 	}
-	began := time.Now()
-	for range repeats {
-		if _, err := h.step(h.row, deposit, at); err != nil {
-			return 0, err
+	const shares = 20
+	fastest := math.Inf(1)
+	for range shares {
+		began := time.Now()
+		for range repeats / shares {
+			if _, err := h.step(h.row, deposit, at); err != nil {
+				return 0, err
+			}
 		}
+		fastest = min(fastest, float64(time.Since(began).Nanoseconds())/float64(repeats/shares))
 	}
-	return float64(time.Since(began).Nanoseconds()) / float64(repeats), nil
+	return fastest, nil
 }
 
 // settledAt is after how many deposits a wallet's row has all that it will hold:

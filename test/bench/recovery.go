@@ -59,7 +59,10 @@ var recovery = lab.Row{
 			if err != nil {
 				return err
 			}
-			rate.Subject, lost.Subject = append(rate.Subject, perSecond), append(lost.Subject, took.Seconds())
+			if perSecond > 0 { // a small table is there at the first look
+				rate.Subject = append(rate.Subject, perSecond)
+			}
+			lost.Subject = append(lost.Subject, took.Seconds())
 			_, took, err = comeBack(ctx, l, g)
 			intact.Subject = append(intact.Subject, took.Seconds())
 			return err
