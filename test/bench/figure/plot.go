@@ -64,7 +64,7 @@ func (r *Report) ratios() (*plot.Plot, error) {
 	var errs ranges
 	for _, f := range r.Figures {
 		ratios := f.Ratios()
-		if len(ratios) == 0 || f.Must == 0 {
+		if len(ratios) == 0 || f.Must == 0 || f.Lower { // less is better: a curve shows it
 			continue
 		}
 		m := Median(ratios)
@@ -131,7 +131,7 @@ func (s *Series) plot() (*plot.Plot, error) {
 	}
 	p.Legend.Top = true
 	if !s.Logarithmic {
-		p.Y.Max = max(p.Y.Max*1.15, s.FromZeroUpTo)
+		p.Y.Max = max(p.Y.Max*1.4, s.FromZeroUpTo)
 	}
 	return p, nil
 }
