@@ -88,11 +88,11 @@ func comeBack(ctx context.Context, l *lab.Lab, g stream.Group) (perSecond float6
 	var first, last float64
 	var began, ended time.Time
 	err = s.Eventually(ctx, 10*time.Minute, func() error {
-		at, err := s.Metric("coinbit_recovery_offset")
+		at, _, err := s.Metric("coinbit_recovery_offset")
 		if err != nil {
 			return err
 		}
-		target, err := s.Metric("coinbit_recovery_target_offset")
+		target, partitions, err := s.Metric("coinbit_recovery_target_offset")
 		if err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func comeBack(ctx context.Context, l *lab.Lab, g stream.Group) (perSecond float6
 		case at > 0 && began.IsZero():
 			first, began = at, time.Now()
 			fallthrough
-		case target == 0 || at < target-lab.Partitions:
+		case partitions < lab.Partitions || at < target-lab.Partitions:
 			return errBehind
 		}
 		last, ended = at, time.Now()

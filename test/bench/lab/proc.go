@@ -80,13 +80,12 @@ func (s *Service) Ready(ctx context.Context, limit time.Duration) (time.Duration
 	return time.Since(s.Started), err
 }
 
-// Metric is the sum of all samples of a metric.
-func (s *Service) Metric(name string) (float64, error) {
+// Metric is the sum of all samples of a metric, and how many there are.
+func (s *Service) Metric(name string) (sum float64, samples int, err error) {
 	_, body, err := s.get("/metrics")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var sum float64
 	for line := range strings.Lines(body) {
 		rest, ok := strings.CutPrefix(line, name)
 		if !ok || rest == "" || rest[0] != '{' && rest[0] != ' ' {
@@ -94,11 +93,12 @@ func (s *Service) Metric(name string) (float64, error) {
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' ')+1:]), 64)
 		if err != nil {
-			return 0, fmt.Errorf("metric %s: %w", name, err)
+			return 0, 0, fmt.Errorf("metric %s: %w", name, err)
 		}
 		sum += v
+		samples++
 	}
-	return sum, nil
+	return sum, samples, nil
 }
 
 func machine() string {
