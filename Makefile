@@ -20,6 +20,11 @@ export PATH := $(BIN):$(PATH)
 
 FUZZTIME ?= 10s
 TEST     ?= .
+ROUNDS   ?= 3
+ROWS     ?= .
+SIZE     ?= full
+# A full run writes the figures of docs/performance.md.
+OUT      ?= $(if $(filter full,$(SIZE)),docs,.cache/bench)
 
 ##@ Run
 
@@ -70,6 +75,13 @@ fuzz: ## every fuzz function for FUZZTIME (default 10s)
 	      echo "no failing input: the end of FUZZTIME, go.dev/issue/75804"; }; \
 	  done; \
 	done; echo "$$n fuzz functions run"
+
+##@ Measure
+
+.PHONY: bench
+bench: kafka-jars ## figures beside their ceilings on a real Kafka, as table and plots: ROUNDS=3 ROWS=regexp SIZE=small|full OUT=dir PROFILES=dir
+	go build -o $(BIN)/bench ./test/bench
+	$(BIN)/bench -rounds '$(ROUNDS)' -rows '$(ROWS)' -size '$(SIZE)' -out '$(OUT)' -profiles '$(PROFILES)'
 
 ##@ Check
 

@@ -322,6 +322,9 @@ func (c *Cluster) Addrs() []string {
 // Bootstrap is Addrs joined by commas, as clients' settings take them.
 func (c *Cluster) Bootstrap() string { return strings.Join(c.Addrs(), ",") }
 
+// PID is the process id of broker i (from 0).
+func (c *Cluster) PID(i int) int { return c.brokers[i].proc.PID() }
+
 // Exited is closed when broker i (from 0) has ended.
 func (c *Cluster) Exited(i int) <-chan struct{} { return c.brokers[i].proc.Done() }
 
