@@ -72,6 +72,10 @@ type Log interface {
 	// with ErrRefused when nothing was sent and with ErrUnknown otherwise, also
 	// when ctx ends first; any other error is taken for ErrUnknown.
 	Append(ctx context.Context, d *pb.Deposit) (Position, error)
+	// Send is Append without waiting: unless it returns an error (ErrRefused), done
+	// is called exactly once, from another goroutine, and must not block. d is the
+	// caller's again once done is called or an error returned.
+	Send(d *pb.Deposit, done func(Position, error)) error
 }
 
 // Tables reads the rows of the three groups. A wallet never seen has the zero

@@ -81,7 +81,7 @@ var bugs = []bug{
 	{"not set aside", "internal/flagger/flagger.go",
 		"		p.SetAside(ctx, reason)\n", "", "./internal/flagger"},
 	{"unknown called refused", "internal/app/deposits.go",
-		`answered <- answer{err: fmt.Errorf("%w: %w", api.ErrUnknown, err)}`, `answered <- answer{err: fmt.Errorf("%w: %w", api.ErrRefused, err)}`, "./internal/app -run Append"},
+		`done(api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, err))`, `done(api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, err))`, "./internal/app -run Append"},
 	{"late crossing undoes a removal", "internal/wallet/flag.go",
 		"if e.Crossing.Offset < f.NextTip {", "if false {", "./internal/wallet ./internal/flagger -run Flag|Event"},
 }
