@@ -76,7 +76,8 @@ type Log interface {
 	Append(ctx context.Context, d *pb.Deposit) (Position, error)
 	// Send is Append without waiting: unless it returns an error (ErrRefused), done
 	// is called exactly once, from another goroutine, and must not block. d is the
-	// caller's again once done is called or an error returned.
+	// caller's again once done is called or an error returned. There is place for
+	// MaxStreamed of these beside what Append has under way.
 	Send(d *pb.Deposit, done func(Position, error)) error
 }
 

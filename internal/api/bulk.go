@@ -18,13 +18,20 @@ import (
 	"coinbit/internal/pb"
 )
 
+// MaxStreamed bounds the deposits that an API has under way by Log.Send.
+const MaxStreamed = 16384
+
 const (
-	// maxStreams bounds the streams at once. Each holds less than 1 MiB.
+	// maxStreams bounds the streams at once.
 	maxStreams = 32
-	// window bounds the lines that are read and not answered, of all streams: each
-	// has an equal share. It is half of what the log takes at once, so that the
-	// other half is left for single deposits.
-	window = 2048
+	// window is the most lines that are read and not answered, of all streams: each
+	// has an equal share at most. Within it a stream has as many as were answered
+	// in the latest tick, so that who comes after them, also with a single deposit,
+	// waits for about as long, however slow the log. firstWindow is what it has at
+	// least, and begins with.
+	window      = MaxStreamed
+	firstWindow = 1024
+	tick        = 100 * time.Millisecond
 	// maxKeyed bounds those lines of a stream with a key that are for one wallet: a
 	// row forgets a key after 100 others, and the answer must find it there.
 	maxKeyed = 64
@@ -60,10 +67,12 @@ type stream struct {
 	began time.Time
 	now   time.Duration // since began, as of the latest read or wait
 	timer *time.Timer
+	spent int64 // entries below are used again, those up to answered can be
 
 	ring             [window]*entry
 	filled, answered atomic.Int64
-	end              *ending // set before ended
+	quota            atomic.Int64 // of the window
+	end              *ending      // set before ended
 	ended            atomic.Bool
 	halted           atomic.Pointer[failure] // why no more is to be read
 	cutoff           atomic.Int64            // when lines under way are given up, 0: by their own age
@@ -81,7 +90,11 @@ type stream struct {
 	// The writer's own.
 	out      bytes.Buffer
 	encoder  *json.Encoder
-	accepted int             // not counted in the metrics yet
+	accepted int      // not counted in the metrics yet
+	measured struct { // at the latest tick
+		answered int64
+		at       time.Duration
+	}
 	gone     error           // why nothing more can be written
 	changed  <-chan struct{} // the row that the writer waits for
 	unwatch  func()          // nil without changed
@@ -138,6 +151,7 @@ func (a *API) bulk(w http.ResponseWriter, r *http.Request) *failure {
 	s.encoder = json.NewEncoder(&s.out)
 	s.encoder.SetEscapeHTML(false)
 	s.parked.Store(-1)
+	s.quota.Store(firstWindow)
 	s.keyed.of = map[string]int{}
 	_ = s.rc.EnableFullDuplex() // only HTTP/1 has to be told
 	w.Header().Set("Content-Type", "application/x-ndjson")
@@ -289,8 +303,8 @@ func (s *stream) take(o order, bad *failure) *ending {
 // mayTake tells whether there is room for a line: all streams have an equal
 // share, and RATE_LIMIT counts each line.
 func (s *stream) mayTake() bool {
-	share := int64(window / max(1, len(s.api.streams)))
-	return s.filled.Load()-s.answered.Load() < share &&
+	quota := min(s.quota.Load(), int64(window/max(1, len(s.api.streams))))
+	return s.filled.Load()-s.answered.Load() < quota &&
 		(s.lines.n == 1 || s.api.guard.limit == 0 || s.api.guard.take(s.who, time.Now()) <= 0)
 }
 
@@ -312,10 +326,13 @@ func (s *stream) countKeyed(o order, by int) {
 	}
 }
 
-// entry is the next free place in the ring.
+// entry is an entry at the next place in the ring, an answered one if there is.
 func (s *stream) entry() *entry {
-	at := s.filled.Load()
-	e := s.ring[at%window]
+	var e *entry
+	if s.spent < s.answered.Load() {
+		e, s.ring[s.spent%window] = s.ring[s.spent%window], nil
+		s.spent++
+	}
 	if e == nil {
 		e = new(entry)
 		e.done = func(position Position, err error) {
@@ -325,9 +342,9 @@ func (s *stream) entry() *entry {
 				s.nudge(e.at)
 			}
 		}
-		s.ring[at%window] = e
 	}
-	e.at = at
+	e.at = s.filled.Load()
+	s.ring[e.at%window] = e
 	return e
 }
 
@@ -380,9 +397,6 @@ func (s *stream) nudge(at int64) {
 	}
 }
 
-// tick is how often the writer looks at the age of what it waits for.
-const tick = 100 * time.Millisecond
-
 // write answers every line in its turn, and says at last why there are no more.
 func (s *stream) write() {
 	ticker := time.NewTicker(tick)
@@ -407,7 +421,7 @@ func (s *stream) write() {
 
 // head waits until the entry is concluded; nil when there is none to come. When
 // it must wait it first sends what it has.
-func (s *stream) head(at int64, tick <-chan time.Time) *entry {
+func (s *stream) head(at int64, ticks <-chan time.Time) *entry {
 	for waited := false; ; waited = true {
 		ended := s.ended.Load() // before filled
 		if at < s.filled.Load() {
@@ -426,7 +440,11 @@ func (s *stream) head(at int64, tick <-chan time.Time) *entry {
 		select {
 		case <-s.wake:
 		case <-s.changed:
-		case <-tick:
+		case <-ticks:
+			now := time.Since(s.began)
+			perTick := (at - s.measured.answered) * int64(tick) / int64(now-s.measured.at)
+			s.quota.Store(max(firstWindow, perTick))
+			s.measured.answered, s.measured.at = at, now
 		}
 	}
 }

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// maxInFlight bounds deposits handed to the producer and not answered. The
-	// producer's buffer is as large, so handing over never blocks a request.
+	// maxInFlight bounds deposits that Append handed to the producer and that are
+	// not answered. The producer's buffer is as large, with place for streams
+	// beside them, so handing over never blocks a request.
 	maxInFlight = 4096
 	// maxBatch is how many deposits one request to a broker holds. A row
 	// remembers as many deposit ids, so a request repeated by sarama under a new
@@ -68,13 +69,21 @@ func (d *deposits) partition(walletID string) (int32, error) {
 
 // Append sends a deposit and waits until all in-sync replicas have it.
 func (d *deposits) Append(ctx context.Context, deposit *pb.Deposit) (api.Position, error) {
+	if d.inFlight.Add(1) > maxInFlight {
+		d.inFlight.Add(-1)
+		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, errTooMany)
+	}
 	type answer struct {
 		position api.Position
 		err      error
 	}
 	answered := make(chan answer, 1)
-	err := d.Send(deposit, func(at api.Position, err error) { answered <- answer{at, err} })
+	err := d.Send(deposit, func(at api.Position, err error) {
+		d.inFlight.Add(-1)
+		answered <- answer{at, err}
+	})
 	if err != nil {
+		d.inFlight.Add(-1)
 		return api.Position{}, err
 	}
 	select {
@@ -92,17 +101,11 @@ func (d *deposits) Send(deposit *pb.Deposit, done func(api.Position, error)) err
 	if emitter == nil || d.monitor.Away() {
 		return fmt.Errorf("%w: %w", api.ErrRefused, errKafkaAway)
 	}
-	if d.inFlight.Add(1) > maxInFlight {
-		d.inFlight.Add(-1)
-		return fmt.Errorf("%w: %w", api.ErrRefused, errTooMany)
-	}
 	promise, err := emitter.Emit(deposit.WalletId, deposit)
 	if err != nil { // only encoding fails here
-		d.inFlight.Add(-1)
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
 	}
 	promise.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
-		d.inFlight.Add(-1)
 		if end := d.end.Load(); end != nil && kafka.Denied(err) {
 			(*end)(err) // the next is refused before it is sent
 		}
@@ -132,7 +135,7 @@ func (d *deposits) attempt(ctx context.Context) error {
 		goka.WithEmitterClientID("coinbit-api"),
 		goka.WithEmitterHasher(stream.NewHasher),
 		goka.WithEmitterProducerBuilder(d.client.ProducerBuilder(
-			kafka.ProducerOptions{Buffer: maxInFlight, MaxBatch: maxBatch}, nil)),
+			kafka.ProducerOptions{Buffer: maxInFlight + api.MaxStreamed, MaxBatch: maxBatch}, nil)),
 	)
 	if err != nil {
 		return fmt.Errorf("build emitter: %w", err)
