@@ -179,14 +179,14 @@ func (s *stream) run(stop context.Context) {
 		}()
 		s.write()
 	}()
-	finish := func() {
+	finish := sync.OnceFunc(func() {
 		s.ended.Store(true)
 		signal(s.wake)
 		<-written
 		if !detach() {
 			<-told
 		}
-	}
+	})
 	defer func() { // reading panicked, or writing
 		if p := recover(); p != nil {
 			finish()
@@ -338,8 +338,9 @@ func (s *stream) entry() *entry {
 		e.done = func(position Position, err error) {
 			s.api.streamed.Add(-1)
 			e.position, e.err = position, err
+			at := e.at // once settled, e may be another line's
 			if e.state.CompareAndSwap(underWay, settled) {
-				s.nudge(e.at)
+				s.nudge(at)
 			}
 		}
 	}
