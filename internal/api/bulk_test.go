@@ -86,7 +86,7 @@ func cutOff(h http.Handler, r *http.Request) (rec *httptest.ResponseRecorder, cu
 	rec = httptest.NewRecorder()
 	defer func() {
 		if p := recover(); p != nil {
-			if p != http.ErrAbortHandler {
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
 			cut = true

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -156,9 +157,11 @@ func (sc *scenario) stream(args []string) error {
 			Position   string
 			Replayed   bool
 		}{Code: http.StatusOK}
-		err := json.Unmarshal([]byte(lines[i]), &got)
-		if err != nil || got.Line != i+1 || got.Code != w.status || got.Replayed != w.replayed || (got.Position == "") != (w.status != http.StatusOK) {
-			return fmt.Errorf("%v: %s", err, lines[i])
+		if err := json.Unmarshal([]byte(lines[i]), &got); err != nil {
+			return err
+		}
+		if got.Line != i+1 || got.Code != w.status || got.Replayed != w.replayed || (got.Position == "") != (w.status != http.StatusOK) {
+			return errors.New(lines[i])
 		}
 		if got.Position != "" {
 			sc.last[w.wallet] = got.Position
