@@ -347,10 +347,11 @@ func TestStreamUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &scattered{}
 		a := newWorld().newAPI(t, func(o *api.Options) { o.Log = log })
-		stop := make(chan struct{})
-		late := time.AfterFunc(12*time.Second, func() { go log.answer(stop) })
-		defer close(stop)
-		defer late.Stop()
+		defer time.AfterFunc(12*time.Second, func() {
+			for _, done := range log.held {
+				done()
+			}
+		}).Stop()
 		in, out := io.Pipe()
 		go func() {
 			_, _ = io.WriteString(out, strings.Repeat(one+"\n", 3))
