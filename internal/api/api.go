@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,11 +43,12 @@ type Position struct {
 }
 
 // String is PARTITION:OFFSET, as in the header X-Deposit-Position.
-func (p Position) String() string {
-	b := make([]byte, 0, 32)
+func (p Position) String() string { return string(p.append(make([]byte, 0, 32))) }
+
+func (p Position) append(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(p.Partition), 10)
 	b = append(b, ':')
-	return string(strconv.AppendInt(b, p.Offset, 10))
+	return strconv.AppendInt(b, p.Offset, 10)
 }
 
 // errPosition goes to clients.
@@ -72,6 +74,11 @@ type Log interface {
 	// with ErrRefused when nothing was sent and with ErrUnknown otherwise, also
 	// when ctx ends first; any other error is taken for ErrUnknown.
 	Append(ctx context.Context, d *pb.Deposit) (Position, error)
+	// Send is Append without waiting: unless it returns an error (ErrRefused), done
+	// is called exactly once, from another goroutine, and must not block. d is the
+	// caller's again once done is called or an error returned. There is place for
+	// MaxStreamed of these beside what Append has under way.
+	Send(d *pb.Deposit, done func(Position, error)) error
 }
 
 // Tables reads the rows of the three groups. A wallet never seen has the zero
@@ -119,8 +126,10 @@ type API struct {
 	*front
 	guard    *guard
 	deposits *prometheus.CounterVec // result
-	// inFlight and large bound what requests may hold at once.
-	inFlight, large gate
+	// inFlight, large and streams bound what requests may hold at once.
+	inFlight, large, streams gate
+	streamed                 atomic.Int64 // deposits of streams that the log has not answered
+	stallTimeout             time.Duration
 }
 
 // New builds an API. It fails when a required option is missing, a key or the
@@ -141,6 +150,11 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &API{Options: o, front: f, guard: g, deposits: deposits,
-		inFlight: newGate(maxInFlight), large: newGate(maxLargeBodies)}, nil
+	a := &API{Options: o, front: f, guard: g, deposits: deposits,
+		inFlight: newGate(maxInFlight), large: newGate(maxLargeBodies), streams: newGate(maxStreams),
+		stallTimeout: stallTimeout}
+	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coinbit_deposit_streams", Help: "POST /api/deposits requests under way.",
+	}, func() float64 { return float64(len(a.streams)) })
+	return a, register(o.Registry, streams)
 }

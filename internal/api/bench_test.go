@@ -31,6 +31,10 @@ func (i *instant) Append(context.Context, *pb.Deposit) (api.Position, error) {
 	next := i.next.Add(1)
 	return api.Position{Partition: partition, Offset: next}, nil
 }
+func (i *instant) Send(d *pb.Deposit, done func(api.Position, error)) error {
+	done(api.Position{Partition: partition, Offset: i.next.Add(1)}, nil)
+	return nil
+}
 func (i *instant) Ready() error { return nil }
 func (i *instant) Balance(string) (wallet.Account, error) {
 	return wallet.Account{NextOffset: i.next.Load(), Balance: wallet.Amount{Units: 3500, Nanos: 500_000_000}}, nil
@@ -124,5 +128,68 @@ func benchmarkServer(b *testing.B, addr, text string) {
 	r, err := loadgen.Run(context.Background(), o)
 	if err != nil || r.Status[http.StatusOK] != r.Requests {
 		b.Errorf("%+v, %v", r, err)
+	}
+}
+
+// repeated is a line, n times, as a body.
+type repeated struct {
+	line string
+	left int
+	rest string
+}
+
+func (r *repeated) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if r.rest == "" {
+			if r.left == 0 {
+				return n, io.EOF
+			}
+			r.left--
+			r.rest = r.line
+		}
+		m := copy(p[n:], r.rest)
+		r.rest = r.rest[m:]
+		n += m
+	}
+	return n, nil
+}
+
+func (*repeated) Close() error { return nil }
+
+func (s sink) Flush() {}
+
+// acknowledging is a log that answers from another goroutine, some at a time.
+type acknowledging struct {
+	instant
+	done chan func(api.Position, error)
+}
+
+func (l *acknowledging) Send(_ *pb.Deposit, done func(api.Position, error)) error {
+	l.done <- done
+	return nil
+}
+
+func (l *acknowledging) run() {
+	for done := range l.done {
+		done(api.Position{Partition: partition, Offset: l.next.Add(1)}, nil)
+	}
+}
+
+// BenchmarkStream is a line of POST /api/deposits.
+func BenchmarkStream(b *testing.B) {
+	log := &acknowledging{done: make(chan func(api.Position, error), 4096)}
+	go log.run()
+	defer close(log.done)
+	for name, log := range map[string]api.Log{"at once": new(instant), "later": log} {
+		b.Run(name, func(b *testing.B) {
+			h := newWorld().handler(b, func(o *api.Options) { o.Log = log })
+			r := request(http.MethodPost, "/api/deposits", "")
+			r.Body = &repeated{line: `{"wallet_id":"` + upID + `","amount":12.5}` + "\n", left: b.N}
+			out := sink{http.Header{}}
+			b.ReportAllocs()
+			b.ResetTimer()
+			h.ServeHTTP(out, r)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+		})
 	}
 }

@@ -68,49 +68,76 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (string, wallet.Amoun
 	}
 }
 
-// parseBody reads a deposit. Field names match exactly, whatever json.Unmarshal
-// makes of a struct's; other fields are ignored; the amount's text never passes
-// through a binary fraction. A field of ours that is given twice is refused:
-// readers differ in which of the two counts.
+// parseBody reads a deposit.
 func parseBody(data []byte) (walletID string, amount wallet.Amount, f *failure) {
+	o, f := parse("body", data, false)
+	return o.walletID, o.amount, f
+}
+
+// order is a deposit as a client asks for it. key is "" for none.
+type order struct {
+	walletID string
+	amount   wallet.Amount
+	key      string
+}
+
+// parse reads a deposit, with an idempotency_key if it is keyed. Field names
+// match exactly, whatever json.Unmarshal makes of a struct's; other fields are
+// ignored; the amount's text never passes through a binary fraction. A field of
+// ours that is given twice is refused: readers differ in which of the two counts.
+// what is the data's name to the client.
+func parse(what string, data []byte, keyed bool) (o order, f *failure) {
 	if !json.Valid(data) {
 		err := json.Unmarshal(data, new(json.RawMessage)) // says what is wrong
-		return "", amount, fail(codeBody, "body is not valid JSON: "+err.Error())
+		return o, fail(codeBody, what+" is not valid JSON: "+err.Error())
 	}
-	id, number, f := fields(data)
+	id, number, key, f := fields(what, data, keyed)
 	if f != nil {
-		return "", amount, f
+		return o, f
 	}
 	if missing(id) {
-		return "", amount, fail(codeWalletID, "wallet_id is required")
+		return o, fail(codeWalletID, "wallet_id is required")
 	}
-	walletID, ok := text(id)
-	if !ok {
-		return "", amount, fail(codeWalletID, "wallet_id must be a string")
+	var ok bool
+	if o.walletID, ok = text(id); !ok {
+		return o, fail(codeWalletID, "wallet_id must be a string")
 	}
-	if err := wallet.ValidWalletID(walletID); err != nil {
-		return "", amount, fail(codeWalletID, err.Error())
+	if err := wallet.ValidWalletID(o.walletID); err != nil {
+		return o, fail(codeWalletID, err.Error())
 	}
 	switch {
 	case missing(number):
-		return "", amount, fail(codeAmount, "amount is required")
+		return o, fail(codeAmount, "amount is required")
 	case number[0] != '-' && (number[0] < '0' || number[0] > '9'): // the start of every JSON number
-		return "", amount, fail(codeAmount, wallet.ErrNotNumber.Error())
+		return o, fail(codeAmount, wallet.ErrNotNumber.Error())
 	}
 	amount, err := wallet.ParseAmount(string(number))
 	if err != nil {
-		return "", amount, fail(codeAmount, err.Error())
+		return o, fail(codeAmount, err.Error())
 	}
-	return walletID, amount, nil
+	o.amount = amount
+	if missing(key) {
+		return o, nil
+	}
+	if o.key, ok = text(key); !ok {
+		return o, fail(codeKey, fieldKey+" must be a string")
+	}
+	if err := wallet.ValidKey(o.key); err != nil {
+		return o, fail(codeKey, err.Error())
+	}
+	return o, nil
 }
+
+// fieldKey is a line's Idempotency-Key.
+const fieldKey = "idempotency_key"
 
 func missing(raw []byte) bool { return len(raw) == 0 || string(raw) == "null" }
 
-// fields finds the two fields of a deposit in valid JSON, as they were written.
-func fields(data []byte) (walletID, amount []byte, f *failure) {
+// fields finds the fields of a deposit in valid JSON, as they were written.
+func fields(what string, data []byte, keyed bool) (walletID, amount, key []byte, f *failure) {
 	i := space(data, 0)
 	if data[i] != '{' {
-		return nil, nil, fail(codeBody, "body must be a JSON object")
+		return nil, nil, nil, fail(codeBody, what+" must be a JSON object")
 	}
 	for i = space(data, i+1); data[i] != '}'; i = space(data, i) {
 		if data[i] == ',' {
@@ -122,21 +149,25 @@ func fields(data []byte) (walletID, amount []byte, f *failure) {
 		i = space(data, i+1) // the value
 		end = value(data, i)
 		var field *[]byte
-		switch unescaped(name) {
+		switch string(unescaped(name)) {
 		case "wallet_id":
 			field = &walletID
 		case "amount":
 			field = &amount
+		case fieldKey:
+			if keyed {
+				field = &key
+			}
 		}
 		if field != nil {
 			if *field != nil {
-				return nil, nil, fail(codeBody, unescaped(name)+" must be given once")
+				return nil, nil, nil, fail(codeBody, string(unescaped(name))+" must be given once")
 			}
 			*field = data[i:end]
 		}
 		i = end
 	}
-	return walletID, amount, nil
+	return walletID, amount, key, nil
 }
 
 // space is the place of the first byte from i on that is no white space.
@@ -178,22 +209,27 @@ func value(data []byte, i int) int {
 
 // text is the string that raw is the JSON of; false when it is no string. Bytes
 // that are not UTF-8 stay: no field of ours may have them.
-func text(raw []byte) (s string, ok bool) {
+func text(raw []byte) (string, bool) {
 	if raw[0] != '"' {
 		return "", false
 	}
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : len(raw)-1]), true
 	}
-	return s, json.Unmarshal(raw, &s) == nil
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
 }
 
-// unescaped is a field's name, "" for one that is too long to be ours.
-func unescaped(name []byte) string {
-	const longest = len(`"wallet_id"`) + 5*len("wallet_id") // each letter as \u0077
-	if len(name) > longest {
-		return ""
+// unescaped is a field's name, nil for one that is too long to be ours.
+func unescaped(name []byte) []byte {
+	const longest = len(`""`) + 6*len(fieldKey) // each letter as \u0077
+	switch {
+	case len(name) > longest:
+		return nil
+	case bytes.IndexByte(name, '\\') < 0:
+		return name[1 : len(name)-1]
 	}
 	s, _ := text(name)
-	return s
+	return []byte(s)
 }

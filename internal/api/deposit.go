@@ -73,25 +73,37 @@ func (a *API) accept(ctx context.Context, w http.ResponseWriter, r *http.Request
 // send hands the deposit to the log. This is its acceptance: here it gets its
 // time and its name.
 func (a *API) send(ctx context.Context, walletID string, amount wallet.Amount, key string) (Position, *failure) {
-	at, err := a.Log.Append(ctx, &pb.Deposit{
-		WalletId:       walletID,
-		Units:          int64(amount.Units), //nolint:gosec // at most 10^12
-		Nanos:          int32(amount.Nanos), //nolint:gosec // below 1e9
-		AcceptedAtMs:   a.Now().UnixMilli(),
-		Id:             a.NewID(),
-		IdempotencyKey: key,
-	})
+	d := new(pb.Deposit)
+	a.fill(d, walletID, amount, key)
+	at, err := a.Log.Append(ctx, d)
+	return at, unsent(err, key)
+}
+
+func (a *API) fill(d *pb.Deposit, walletID string, amount wallet.Amount, key string) {
+	d.WalletId = walletID
+	d.Units = int64(amount.Units) //nolint:gosec // at most 10^12
+	d.Nanos = int32(amount.Nanos) //nolint:gosec // below 1e9
+	d.AcceptedAtMs = a.Now().UnixMilli()
+	d.Id = a.NewID()
+	d.IdempotencyKey = key
+}
+
+// unsent is what a Log's error says to the client, nil for none.
+func unsent(err error, key string) *failure {
 	switch {
 	case err == nil:
-		return at, nil
-	case errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnknown):
-		return at, fail(codeRefused, "deposit was refused before it was sent and does not count; try again").because(err)
+		return nil
+	case refused(err):
+		return fail(codeRefused, "deposit was refused before it was sent and does not count; try again").because(err)
 	case key == "":
-		return at, fail(codeUnknown, "it is not known whether the deposit counts; an Idempotency-Key makes a retry safe").because(err)
+		return fail(codeUnknown, "it is not known whether the deposit counts; an Idempotency-Key makes a retry safe").because(err)
 	default:
-		return at, unknown(err)
+		return unknown(err)
 	}
 }
+
+// refused tells whether the deposit certainly does not count.
+func refused(err error) bool { return errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnknown) }
 
 // unknown is a keyed deposit that was handed over and not seen to count.
 func unknown(err error) *failure {
@@ -101,33 +113,19 @@ func unknown(err error) *failure {
 // sendOnce sees to it that the key makes one deposit. What the balance row says
 // of the key decides; of two requests at once, the first in the log has it.
 func (a *API) sendOnce(ctx context.Context, walletID string, amount wallet.Amount, key string) (receipt, *failure) {
-	if err := a.Tables.Ready(); err != nil {
-		return receipt{}, fail(codeNotReady, err.Error())
-	}
-	partition, err := a.Partition(walletID)
-	if err != nil {
-		return receipt{}, unreadable(err)
-	}
-	changed, stop := a.Tables.Watch(walletID)
-	defer stop()
-	row, err := a.Tables.Balance(walletID)
-	if err != nil {
-		return receipt{}, unreadable(err)
-	}
-	hash := wallet.HashKey(key)
-	if use, ok := row.Key(hash); ok {
-		return settle(use, amount, Position{partition, use.Offset}, true)
+	if got, known, f := a.known(walletID, amount, key); known || f != nil {
+		return got, f
 	}
 	at, f := a.send(ctx, walletID, amount, key)
 	if f != nil {
 		return receipt{}, f
 	}
+	changed, stop := a.Tables.Watch(walletID)
+	defer stop()
 	for {
-		if row, err = a.Tables.Balance(walletID); err != nil {
-			return receipt{}, unknown(err)
-		}
-		if row.NextOffset > at.Offset {
-			break
+		got, applied, f := a.applied(walletID, amount, key, at)
+		if applied || f != nil {
+			return got, f
 		}
 		select {
 		case <-changed:
@@ -135,11 +133,45 @@ func (a *API) sendOnce(ctx context.Context, walletID string, amount wallet.Amoun
 			return receipt{}, unknown(ctx.Err())
 		}
 	}
-	use, ok := row.Key(hash)
-	if !ok { // forgotten among newer keys, or the deposit did not fit the balance
-		return receipt{}, unknown(errors.New("the row does not know the key"))
+}
+
+// known answers from the row if it has the key already.
+func (a *API) known(walletID string, amount wallet.Amount, key string) (receipt, bool, *failure) {
+	if err := a.Tables.Ready(); err != nil {
+		return receipt{}, false, fail(codeNotReady, err.Error())
 	}
-	return settle(use, amount, Position{at.Partition, use.Offset}, use.Offset != at.Offset)
+	partition, err := a.Partition(walletID)
+	if err != nil {
+		return receipt{}, false, unreadable(err)
+	}
+	row, err := a.Tables.Balance(walletID)
+	if err != nil {
+		return receipt{}, false, unreadable(err)
+	}
+	use, ok := row.Key(wallet.HashKey(key))
+	if !ok {
+		return receipt{}, false, nil
+	}
+	got, f := settle(use, amount, Position{partition, use.Offset}, true)
+	return got, true, f
+}
+
+// applied answers from the row once it has applied the deposit at a position;
+// false before that.
+func (a *API) applied(walletID string, amount wallet.Amount, key string, at Position) (receipt, bool, *failure) {
+	row, err := a.Tables.Balance(walletID)
+	if err != nil {
+		return receipt{}, false, unknown(err)
+	}
+	if row.NextOffset <= at.Offset {
+		return receipt{}, false, nil
+	}
+	use, ok := row.Key(wallet.HashKey(key))
+	if !ok { // forgotten among newer keys, or the deposit did not fit the balance
+		return receipt{}, false, unknown(errors.New("the row does not know the key"))
+	}
+	got, f := settle(use, amount, Position{at.Partition, use.Offset}, use.Offset != at.Offset)
+	return got, true, f
 }
 
 // settle answers from the deposit that the key made.

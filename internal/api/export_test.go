@@ -1,6 +1,12 @@
 package api
 
-import "coinbit/internal/wallet"
+import (
+	"errors"
+	"io"
+	"time"
+
+	"coinbit/internal/wallet"
+)
 
 // ParseBody is parseBody, its failure as a text.
 func ParseBody(data []byte) (string, wallet.Amount, string) {
@@ -27,4 +33,26 @@ func (s *Server) SetMaxConns(n int) { s.conns.max = n }
 const (
 	MaxInFlight    = maxInFlight
 	MaxLargeBodies = maxLargeBodies
+	MaxStreams     = maxStreams
+	MaxKeyed       = maxKeyed
+	MaxLine        = maxLine
 )
+
+// SetStallTimeout makes a's streams give a line, and a write, so long.
+func (a *API) SetStallTimeout(d time.Duration) { a.stallTimeout = d }
+
+// Streams is how many streams are under way, and how many of their deposits.
+func (a *API) Streams() (streams, deposits int) { return len(a.streams), int(a.streamed.Load()) }
+
+// Lines is every line of r and its number, "" for one that is too long, and the
+// error at the end.
+func Lines(r io.Reader) (texts []string, numbers []int64, err error) {
+	l := newLines(r)
+	for {
+		line, err := l.next()
+		if err != nil && !errors.Is(err, errLong) {
+			return texts, numbers, err
+		}
+		texts, numbers = append(texts, string(line)), append(numbers, l.n)
+	}
+}

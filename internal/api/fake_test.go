@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"coinbit/internal/api"
 	"coinbit/internal/pb"
@@ -52,7 +54,9 @@ func newWorld() *world {
 
 var rule = wallet.Rule{Threshold: wallet.Amount{Units: 10000}, PeriodMs: 120_000}
 
+// Append keeps a copy of d, which is the caller's again.
 func (w *world) Append(ctx context.Context, d *pb.Deposit) (api.Position, error) {
+	d = proto.CloneOf(d)
 	w.mu.Lock()
 	if w.appendErr != nil {
 		defer w.mu.Unlock()
@@ -76,6 +80,16 @@ func (w *world) Append(ctx context.Context, d *pb.Deposit) (api.Position, error)
 		after()
 	}
 	return api.Position{Partition: partition, Offset: offset}, ctx.Err()
+}
+
+// Send is Append with its answer from another goroutine.
+func (w *world) Send(d *pb.Deposit, done func(api.Position, error)) error {
+	at, err := w.Append(context.Background(), d)
+	if errors.Is(err, api.ErrRefused) {
+		return err
+	}
+	go done(at, err)
+	return nil
 }
 
 // release lets the tables apply what they were held from.

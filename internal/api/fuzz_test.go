@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -130,6 +131,74 @@ func FuzzHeaders(f *testing.F) {
 		h.ServeHTTP(httptest.NewRecorder(), p)
 		if rec.Code == 500 || !json.Valid(rec.Body.Bytes()) {
 			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+	})
+}
+
+// A stream's lines are what lies between its line ends, however the bytes come.
+func FuzzLines(f *testing.F) {
+	for _, s := range []string{"", "\n", "a\nb", "a\r\n\r\n b \n", "\n\n\n", one + "\n" + two, " \t"} {
+		f.Add([]byte(s), uint16(3), uint32(0))
+		f.Add([]byte(s), uint16(1), uint32(api.MaxLine-1))
+		f.Add([]byte(s), uint16(60_000), uint32(api.MaxLine))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, atOnce uint16, more uint32) {
+		data = append(data, bytes.Repeat([]byte("a"), int(more%(3*api.MaxLine)))...) // lines that are too long are rarely found
+		texts, numbers, err := api.Lines(&pieces{data, max(1, int(atOnce))})
+		if !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		for i, line := range bytes.Split(data, []byte("\n")) {
+			want := string(bytes.Trim(line, " \t\r"))
+			if len(line) > api.MaxLine {
+				want = ""
+			} else if want == "" {
+				continue
+			}
+			if len(texts) == 0 || texts[0] != want || numbers[0] != int64(i+1) {
+				t.Fatalf("line %d of %d bytes is not there", i+1, len(line))
+			}
+			texts, numbers = texts[1:], numbers[1:]
+		}
+		if len(texts) != 0 {
+			t.Fatalf("%d lines too many", len(texts))
+		}
+	})
+}
+
+// pieces reads so many bytes at once.
+type pieces struct {
+	data   []byte
+	atOnce int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.data[:min(len(p.data), p.atOnce)])
+	p.data = p.data[n:]
+	return n, nil
+}
+
+// Whatever is streamed is answered line by line, or the stream says where it ended.
+func FuzzStream(f *testing.F) {
+	f.Add([]byte(one + "\n" + two + "\n\n<\n" + `{"wallet_id":"w","amount":1,"idempotency_key":"k"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w := newWorld()
+		_, body := do(w.handler(t), stream(string(data)))
+		got := answers(t, body)
+		for i, line := range bytes.Split(data, []byte("\n")) {
+			if len(bytes.Trim(line, " \t\r")) == 0 {
+				continue
+			}
+			if len(got) == 0 || got[0].Line != int64(i+1) || (got[0].Position == "") == (got[0].Code == 0) || got[0].End {
+				t.Fatalf("line %d: %v", i+1, got)
+			}
+			got = got[1:]
+		}
+		if len(got) != 0 {
+			t.Fatalf("%d answers too many", len(got))
 		}
 	})
 }

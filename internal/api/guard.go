@@ -57,12 +57,8 @@ func (g *guard) admit(h http.Header, r *http.Request) *failure {
 	if g.origin.Check(r) != nil {
 		return fail(codeCrossOrigin, "a page of another site may not do this")
 	}
-	key, ok := g.identify(r)
+	c, ok := g.client(r)
 	if g.limit > 0 { // also for those who try keys
-		c := client{key: key}
-		if key < 0 {
-			c.addr = address(r)
-		}
 		if wait := g.take(c, time.Now()); wait > 0 {
 			seconds := int64((wait + time.Second - 1) / time.Second)
 			h.Set("Retry-After", strconv.FormatInt(seconds, 10))
@@ -74,6 +70,16 @@ func (g *guard) admit(h http.Header, r *http.Request) *failure {
 		return fail(codeUnauthorized, "a valid API key is needed: Authorization: Bearer KEY")
 	}
 	return nil
+}
+
+// client is who r is from, and whether it may pass.
+func (g *guard) client(r *http.Request) (client, bool) {
+	key, ok := g.identify(r)
+	c := client{key: key}
+	if g.limit > 0 && key < 0 {
+		c.addr = address(r)
+	}
+	return c, ok
 }
 
 // identify finds the key of r, -1 for none, and tells whether r may pass. Only

@@ -125,6 +125,11 @@ func (b blocked) Append(ctx context.Context, _ *pb.Deposit) (api.Position, error
 	return api.Position{}, errors.Join(api.ErrUnknown, ctx.Err())
 }
 
+func (b blocked) Send(*pb.Deposit, func(api.Position, error)) error {
+	b.entered <- struct{}{}
+	return nil
+}
+
 // While the log answers nothing, so many requests wait and the others are told
 // so at once; when it is over all are served again.
 func TestInFlight(t *testing.T) {

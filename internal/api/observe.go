@@ -64,7 +64,7 @@ const (
 
 func newDeposits(reg prometheus.Registerer) (*prometheus.CounterVec, error) {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "coinbit_deposits_total", Help: "POST /api/deposit requests by what became of them.",
+		Name: "coinbit_deposits_total", Help: "Deposits asked for, by what became of them.",
 	}, []string{"result"})
 	for _, r := range []string{resultAccepted, resultReplayed, resultConflict, resultInvalid, resultRefused, resultUnknown} {
 		c.WithLabelValues(r) // so that each is there, at 0, before it first happens

@@ -28,6 +28,7 @@ const (
 	codeRateLimited  code = "rate-limited"
 	codeInternal     code = "internal"
 	codeBusy         code = "overloaded"
+	codeStopping     code = "stopping"
 	codeNotReady     code = "not-ready"
 	codeRefused      code = "deposit-refused"
 	codeNotApplied   code = "position-not-applied"
@@ -59,6 +60,7 @@ var kinds = map[code]struct {
 	codeRateLimited:  {http.StatusTooManyRequests, "Too many requests"},
 	codeInternal:     {http.StatusInternalServerError, "Internal error"},
 	codeBusy:         {http.StatusServiceUnavailable, "Too busy"},
+	codeStopping:     {http.StatusServiceUnavailable, "Stopping"},
 	codeNotReady:     {http.StatusServiceUnavailable, "Not ready yet"},
 	codeRefused:      {http.StatusServiceUnavailable, "Deposit refused"},
 	codeNotApplied:   {http.StatusServiceUnavailable, "Position not applied yet"},

@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	pathAPI     = "/api/"
-	pathDeposit = "/api/deposit"
-	pathCheck   = "/api/check/{wallet_id}"
-	routeOther  = "other" // the metrics' name for what is no route
+	pathAPI      = "/api/"
+	pathDeposit  = "/api/deposit"
+	pathDeposits = "/api/deposits"
+	pathCheck    = "/api/check/{wallet_id}"
+	routeOther   = "other" // the metrics' name for what is no route
 )
 
 // No request of ours needs a path with its query, or a number of headers, near
@@ -31,6 +32,7 @@ type handler func(http.ResponseWriter, *http.Request) *failure
 func (a *API) Handler(more ...func(*mux.Router)) http.Handler {
 	r := a.router(a.elsewhere, more)
 	r.Handle(pathDeposit, a.observe(pathDeposit, a.guarded(a.deposit))).Methods(http.MethodPost)
+	r.Handle(pathDeposits, a.observe(pathDeposits, a.guarded(a.bulk))).Methods(http.MethodPost)
 	// The empty id matches too and is told what a wallet_id is.
 	r.Handle("/api/check/{wallet_id:[^/]*}", a.observe(pathCheck, a.guarded(a.check))).
 		Methods(http.MethodGet, http.MethodHead)

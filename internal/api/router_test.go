@@ -171,6 +171,7 @@ func TestPanicBehind(t *testing.T) {
 type panicking struct{}
 
 func (panicking) Append(context.Context, *pb.Deposit) (api.Position, error) { panic("behind") }
+func (panicking) Send(*pb.Deposit, func(api.Position, error)) error         { panic("behind") }
 
 // Nothing is logged above debug for a request, and what is hidden from clients
 // is found in the log at debug.
@@ -220,7 +221,7 @@ func TestMetrics(t *testing.T) {
 	w.appendErr = api.ErrUnknown
 	do(h, post(one))
 	const want = `
-# HELP coinbit_deposits_total POST /api/deposit requests by what became of them.
+# HELP coinbit_deposits_total Deposits asked for, by what became of them.
 # TYPE coinbit_deposits_total counter
 coinbit_deposits_total{result="accepted"} 2
 coinbit_deposits_total{result="conflict"} 1

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -49,7 +50,23 @@ func NewServer(h http.Handler, registry prometheus.Registerer, logger *slog.Logg
 		DisableGeneralOptionsHandler: true,
 	}}
 	s.Protocols.SetHTTP1(true) // and nothing else, h2c neither
+	ctx, stop := context.WithCancel(context.Background())
+	s.BaseContext = func(net.Listener) context.Context {
+		return context.WithValue(context.Background(), stoppingKey{}, ctx)
+	}
+	s.RegisterOnShutdown(stop)
 	return s, register(registry, c.open, c.shed)
+}
+
+type stoppingKey struct{}
+
+// stopping is done once the server of r is told to shut down. The request's own
+// context lives on, so that what is under way gets its answer.
+func stopping(r *http.Request) context.Context {
+	if ctx, ok := r.Context().Value(stoppingKey{}).(context.Context); ok {
+		return ctx
+	}
+	return context.Background()
 }
 
 // Serve is http.Server's, within the bounds.

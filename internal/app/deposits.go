@@ -17,7 +17,8 @@ import (
 	"coinbit/internal/stream"
 )
 
-// maxInFlight bounds deposits handed to the producer and not answered.
+// maxInFlight bounds deposits that Append handed to the producer and that are not
+// answered. Streams have their own bound beside it.
 const maxInFlight = 4096
 
 // deposits appends to the deposit topic through a Goka emitter. It is the API's
@@ -60,48 +61,58 @@ func (d *deposits) partition(walletID string) (int32, error) {
 	return stream.Partition(walletID, n), nil
 }
 
-// Append sends a deposit and waits until all in-sync replicas have it. After
-// the hand-over every failure is api.ErrUnknown: the producer goes on trying.
+// Append sends a deposit and waits until all in-sync replicas have it.
 func (d *deposits) Append(ctx context.Context, deposit *pb.Deposit) (api.Position, error) {
-	emitter := d.emitter.Load()
-	if emitter == nil || d.monitor.Away() {
-		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, errKafkaAway)
-	}
 	if d.inFlight.Add(1) > maxInFlight {
 		d.inFlight.Add(-1)
 		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, errTooMany)
-	}
-	promise, err := emitter.Emit(deposit.WalletId, deposit)
-	if err != nil { // only encoding fails here
-		d.inFlight.Add(-1)
-		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, err)
 	}
 	type answer struct {
 		position api.Position
 		err      error
 	}
 	answered := make(chan answer, 1)
-	promise.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
+	err := d.Send(deposit, func(at api.Position, err error) {
 		d.inFlight.Add(-1)
-		if end := d.end.Load(); end != nil && kafka.Denied(err) {
-			(*end)(err) // the next is refused before it is sent
-		}
-		if errors.Is(err, goka.ErrEmitterAlreadyClosed) {
-			answered <- answer{err: fmt.Errorf("%w: %w", api.ErrRefused, err)}
-			return
-		}
-		if err != nil {
-			answered <- answer{err: fmt.Errorf("%w: %w", api.ErrUnknown, err)}
-			return
-		}
-		answered <- answer{position: api.Position{Partition: m.Partition, Offset: m.Offset}}
+		answered <- answer{at, err}
 	})
+	if err != nil {
+		d.inFlight.Add(-1)
+		return api.Position{}, err
+	}
 	select {
 	case a := <-answered:
 		return a.position, a.err
 	case <-ctx.Done():
 		return api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, ctx.Err())
 	}
+}
+
+// Send hands a deposit to the producer. After that every failure is
+// api.ErrUnknown: the producer goes on trying.
+func (d *deposits) Send(deposit *pb.Deposit, done func(api.Position, error)) error {
+	emitter := d.emitter.Load()
+	if emitter == nil || d.monitor.Away() {
+		return fmt.Errorf("%w: %w", api.ErrRefused, errKafkaAway)
+	}
+	promise, err := emitter.Emit(deposit.WalletId, deposit)
+	if err != nil { // only encoding fails here
+		return fmt.Errorf("%w: %w", api.ErrRefused, err)
+	}
+	promise.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
+		if end := d.end.Load(); end != nil && kafka.Denied(err) {
+			(*end)(err) // the next is refused before it is sent
+		}
+		switch {
+		case errors.Is(err, goka.ErrEmitterAlreadyClosed):
+			done(api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, err))
+		case err != nil:
+			done(api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, err))
+		default:
+			done(api.Position{Partition: m.Partition, Offset: m.Offset}, nil)
+		}
+	})
+	return nil
 }
 
 // flushTimeout bounds the wait for answers when the API stops.

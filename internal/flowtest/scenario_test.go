@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -79,7 +81,7 @@ func (sc *scenario) step(words []string) error {
 		words = words[1:]
 	}
 	verbs := map[string]func(args []string) error{
-		"deposit": sc.deposit, "check": sc.check, "flag": sc.flag, "again": sc.again, "poison": sc.poison,
+		"deposit": sc.deposit, "stream": sc.stream, "stream-of": sc.streamOf, "check": sc.check, "flag": sc.flag, "again": sc.again, "poison": sc.poison,
 		"restart": sc.restartVerb, "rewind": sc.rewindVerb, "lose-state": sc.loseStateVerb,
 	}
 	verb, ok := verbs[words[0]]
@@ -116,6 +118,66 @@ func (sc *scenario) deposit(args []string) error {
 	}
 	sc.last[wallet] = answer.Get("X-Deposit-Position")
 	return nil
+}
+
+// stream WALLET AMOUNT [key=K] [status=N] [replayed] / …: posts all in one
+// request and notes the positions.
+func (sc *scenario) stream(args []string) error {
+	type want struct {
+		wallet   string
+		status   int
+		replayed bool
+	}
+	var body strings.Builder
+	var wants []want
+	for each := range strings.SplitSeq(strings.Join(args, " "), " / ") {
+		words := strings.Fields(each)
+		w := want{wallet: words[0] + sc.suffix, status: http.StatusOK}
+		fmt.Fprintf(&body, `{"wallet_id":%q,"amount":%s`, w.wallet, words[1])
+		for _, a := range words[2:] {
+			if k, ok := strings.CutPrefix(a, "key="); ok {
+				fmt.Fprintf(&body, `,"idempotency_key":%q`, k)
+			}
+			if n, ok := strings.CutPrefix(a, "status="); ok {
+				w.status, _ = strconv.Atoi(n)
+			}
+			w.replayed = w.replayed || a == "replayed"
+		}
+		body.WriteString("}\n")
+		wants = append(wants, w)
+	}
+	status, text := sc.do(http.MethodPost, "api", "/api/deposits", body.String(), nil)
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if status != http.StatusOK || len(lines) != len(wants) {
+		return fmt.Errorf("%d %s", status, text)
+	}
+	for i, w := range wants {
+		got := struct {
+			Line, Code int
+			Position   string
+			Replayed   bool
+		}{Code: http.StatusOK}
+		if err := json.Unmarshal([]byte(lines[i]), &got); err != nil {
+			return err
+		}
+		if got.Line != i+1 || got.Code != w.status || got.Replayed != w.replayed || (got.Position == "") != (w.status != http.StatusOK) {
+			return errors.New(lines[i])
+		}
+		if got.Position != "" {
+			sc.last[w.wallet] = got.Position
+		}
+	}
+	return nil
+}
+
+// stream-of COUNT WALLET AMOUNT: so many alike.
+func (sc *scenario) streamOf(args []string) error {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	each := args[1] + " " + args[2]
+	return sc.stream(strings.Fields(each + strings.Repeat(" / "+each, n-1)))
 }
 
 // check WALLET BALANCE true|false: reads its own writes.

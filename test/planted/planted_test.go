@@ -85,7 +85,11 @@ var bugs = []bug{
 	{"not set aside", "internal/flagger/flagger.go",
 		"		p.SetAside(ctx, reason)\n", "", "./internal/flagger"},
 	{"unknown called refused", "internal/app/deposits.go",
-		`answered <- answer{err: fmt.Errorf("%w: %w", api.ErrUnknown, err)}`, `answered <- answer{err: fmt.Errorf("%w: %w", api.ErrRefused, err)}`, "./internal/app -run Append"},
+		`done(api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, err))`, `done(api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, err))`, "./internal/app -run Append"},
+	{"half a line taken for a deposit", "internal/api/lines.go",
+		"if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {", "if err != nil && len(line) == 0 {", "./internal/api -run Stream"},
+	{"late answer given to another line", "internal/api/bulk.go",
+		"s.ring[at%window] = nil //", "//", "./internal/api -run Stream"},
 	{"late crossing undoes a removal", "internal/wallet/flag.go",
 		"if e.Crossing.Offset < f.NextTip {", "if false {", "./internal/wallet ./internal/flagger -run Flag|Event"},
 }
