@@ -249,7 +249,7 @@ coinbit_http_requests_total{code="405",route="other"} 1
 		t.Error(err)
 	}
 	// A series for each route, made when it is mounted.
-	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 8 {
+	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 9 {
 		t.Errorf("%d histograms", n)
 	}
 }
