@@ -249,7 +249,7 @@ coinbit_http_requests_total{code="405",route="other"} 1
 		t.Error(err)
 	}
 	// A series for each route, made when it is mounted.
-	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 8 {
+	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 9 {
 		t.Errorf("%d histograms", n)
 	}
 }
@@ -264,7 +264,7 @@ func TestCodes(t *testing.T) {
 		"request-timeout|Body came too slowly": 408, "body-too-large|Body too large": 413,
 		"path-too-long|Path too long": 414, "too-many-headers|Too many headers": 431, "overloaded|Too busy": 503,
 		"idempotency-key-reused|Idempotency-Key reused": 422, "rate-limited|Too many requests": 429,
-		"internal|Internal error": 500, "not-ready|Not ready yet": 503, "deposit-refused|Deposit refused": 503,
+		"internal|Internal error": 500, "stopping|Stopping": 503, "not-ready|Not ready yet": 503, "deposit-refused|Deposit refused": 503,
 		"position-not-applied|Position not applied yet": 503, "outcome-unknown|Outcome unknown": 504,
 	}
 	got := api.Kinds()
