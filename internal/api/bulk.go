@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -234,6 +235,9 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := s.body.Read(p)
+	if errors.Is(err, io.EOF) {
+		s.dated = math.MaxInt64 // a deadline would now be that of the connection's next request
+	}
 	s.now = time.Since(s.began)
 	return n, err
 }

@@ -550,6 +550,28 @@ func TestStreamFullDuplex(t *testing.T) {
 	}
 }
 
+// The deadline of the last line does not outlive it: a later request on the
+// connection is whole, however late the stream was answered.
+func TestStreamThenDeposit(t *testing.T) {
+	w := newWorld()
+	w.held["balance"] = true
+	a := w.newAPI(t)
+	a.SetStallTimeout(50 * time.Millisecond)
+	c := connect(t, serve(t, a.Handler(), unchanged))
+	c.chunk(`{"wallet_id":"w","amount":1,"idempotency_key":"k"}`) // without a line end
+	c.send("0\r\n\r\n")
+	release := time.AfterFunc(300*time.Millisecond, func() { w.release("balance") })
+	defer release.Stop()
+	if text, err := io.ReadAll(c.answer()); err != nil || parsed(t, string(text)).Position != "3:0" {
+		t.Fatalf("%s %v", text, err)
+	}
+	c.send(raw(len(one), one))
+	res, err := http.ReadResponse(c.in, nil)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("%v %v", res, err)
+	}
+}
+
 // Who stops sending in the middle, or sends one line for ever, is told so and
 // cut off. What was whole counts.
 func TestStreamStalls(t *testing.T) {
