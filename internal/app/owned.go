@@ -21,6 +21,7 @@ type owned struct {
 	inputID string
 	rows    *kafka.TableWriter
 	keep    updater
+	memory  int64 // of one partition's store
 
 	mu    sync.Mutex
 	parts map[int32]*ownedPartition
@@ -108,6 +109,7 @@ func (o *owned) opened(partition int32, s *store.Store) {
 	p := o.parts[partition]
 	p.store = s
 	s.Limit(p.claimed)
+	s.Memory(o.memory)
 	s.OnRecovered(func() { o.recovered(partition, p) })
 }
 

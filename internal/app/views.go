@@ -143,7 +143,10 @@ func (v *view) attempt(ctx context.Context) error {
 		return err
 	}
 	storage, err := dir.Builder(string(v.table), cluster.TopicIDs[string(v.table)], store.Follow,
-		func(partition int32, s *store.Store) { s.Limit(ends[partition]) })
+		func(partition int32, s *store.Store) {
+			s.Limit(ends[partition])
+			s.Memory(v.stateMemory(2 * cluster.Partitions * int32(len(stream.Groups()))))
+		})
 	if err != nil {
 		return err
 	}

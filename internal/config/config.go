@@ -39,6 +39,8 @@ type Config struct {
 	RollingPeriod time.Duration
 	// StateDir holds a processor's or view's local state.
 	StateDir string
+	// StateMemory is for recent rows of that state, in MB.
+	StateMemory int32
 	// DataDir holds the embedded broker's log.
 	DataDir string
 	// AdminPort is the listen address for health and metrics, empty for none.

@@ -40,7 +40,7 @@ func TestDefaults(t *testing.T) {
 	want := config.Config{
 		Port: "127.0.0.1:8000", Brokers: []string{"localhost:9092"}, Partitions: 8,
 		ThresholdAmount: c.ThresholdAmount, RollingPeriod: 2 * time.Minute,
-		StateDir: "./data/state", DataDir: "./data/kafka",
+		StateDir: "./data/state", StateMemory: 256, DataDir: "./data/kafka",
 		LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -122,6 +122,7 @@ func TestValues(t *testing.T) {
 		{"ROLLING_PERIOD=8784h", "RollingPeriod", 366 * 24 * time.Hour},
 		{"ROLLING_PERIOD=1.5s", "RollingPeriod", 1500 * time.Millisecond},
 		{"STATE_DIR=/s", "StateDir", "/s"},
+		{"STATE_MEMORY=8", "StateMemory", int32(8)},
 		{"DATA_DIR=/d", "DataDir", "/d"},
 		{"LOG_LEVEL=debug", "LogLevel", slog.LevelDebug},
 		{"LOG_LEVEL=error", "LogLevel", slog.LevelError},
@@ -251,7 +252,7 @@ func TestUnreadableFile(t *testing.T) {
 // What the documents list is what Load knows.
 func TestDocuments(t *testing.T) {
 	for _, name := range []string{"PORT", "BROKER", "PARTITIONS", "REPLICATION_FACTOR", "THRESHOLD_AMOUNT",
-		"ROLLING_PERIOD", "STATE_DIR", "DATA_DIR", "ADMIN_PORT", "LOG_LEVEL", "LOG_FORMAT", "KAFKA_TLS_CA",
+		"ROLLING_PERIOD", "STATE_DIR", "STATE_MEMORY", "DATA_DIR", "ADMIN_PORT", "LOG_LEVEL", "LOG_FORMAT", "KAFKA_TLS_CA",
 		"KAFKA_TLS_CERT", "KAFKA_TLS_KEY", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USER", "KAFKA_SASL_PASSWORD",
 		"API_KEYS", "RATE_LIMIT"} {
 		if !strings.Contains(config.Usage(), "  "+name+" ") {

@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,14 +26,25 @@ var ErrGap = errors.New("another writer on the table's partition")
 
 const (
 	noOffset      = -1
-	flushInterval = 200 * time.Millisecond
-	flushBytes    = 4 << 20
-	hotBytes      = 1 << 20 // of one generation, before flushBytes come on top
-	rowPrefix     = 'r'     // before every key, so that no key can be the offset's
+	flushInterval = time.Second
+	defaultMemory = 16 << 20
+	rowPrefix     = 'r' // before every key, so that no key can be the offset's
 	brokenFile    = "BROKEN"
+	maxSeen       = 1 << 20 // keys, at some 20 bytes each
 )
 
 var offsetKey = []byte{'o'}
+
+// Each batch carries a mark with its number. The database keeps two journals at
+// times; were the older one lost, the newer one would put a later offset over
+// missing values. So the marks of all batches that a journal may hold stay, and
+// Open looks for a gap in them.
+const markPrefix = 'm'
+
+type mark struct {
+	batch   uint64
+	written int64 // bytes up to it
+}
 
 // Store is a goka storage.Storage. A value set by a processor stays in memory
 // until its changelog record is acknowledged (Acked); then it and its offset go
@@ -40,6 +53,7 @@ type Store struct {
 	path string
 	mode Mode
 
+	memory      int64 // bytes, about
 	limit       int64
 	onRecovered func()
 	held        int64 // no offset from here on goes to disk
@@ -48,17 +62,24 @@ type Store struct {
 	recovered bool
 	pending   map[string]pending // set, not acknowledged
 	dirty     map[string][]byte  // in the changelog, not on disk; nil: deleted
-	dirtySize int
+	dirtySize int64
 	hot, cold map[string][]byte // written lately, still handy for reads; two generations
-	hotSize   int
-	offset    int64 // of the last changelog record in dirty or on disk
-	updates   uint64
+	hotSize   int64
+	// seen are the hashes of all keys put since a start from nothing, until
+	// recovery ends: most rows of a changelog are the first of their key.
+	seen    map[uint64]struct{}
+	seed    maphash.Seed
+	offset  int64 // of the last changelog record in dirty or on disk
+	updates uint64
 
 	flushing sync.Mutex // one batch at a time
 	db       *leveldb.DB
 	wake     chan struct{}
 	stop     chan struct{}
 	stopped  sync.WaitGroup
+	batch    uint64 // the last one's number
+	marks    []mark
+	written  int64 // bytes since Open
 	failed   error
 }
 
@@ -71,7 +92,7 @@ var _ storage.Storage = (*Store)(nil)
 
 func newStore(path string, mode Mode) *Store {
 	return &Store{
-		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, onRecovered: func() {},
+		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, memory: defaultMemory, seed: maphash.MakeSeed(), onRecovered: func() {},
 		pending: make(map[string]pending), dirty: make(map[string][]byte),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
@@ -79,6 +100,11 @@ func newStore(path string, mode Mode) *Store {
 
 // ErrPartly says that recovery ended before it had read all that it must.
 var ErrPartly = errors.New("the table was recovered in part")
+
+// Memory bounds, in bytes and about, what the store holds: an eighth for rows that
+// wait to be written, three for those written lately, three for the database's own
+// buffers. It must be called before Open.
+func (s *Store) Memory(bytes int64) { s.memory = bytes }
 
 // Limit makes Open throw away a state that has reached offset: the log was cut
 // short under it. To lead, a store must then recover up to the record there: its
@@ -134,8 +160,8 @@ func (s *Store) open() error {
 		// offset over missing values.
 		Strict:             opt.StrictAll,
 		Filter:             filter.NewBloomFilter(10),
-		WriteBuffer:        8 << 20,
-		BlockCacheCapacity: 8 << 20,
+		WriteBuffer:        int(s.share(8)), // it has two
+		BlockCacheCapacity: int(s.share(8)),
 	})
 	if err != nil {
 		return err
@@ -158,9 +184,49 @@ func (s *Store) open() error {
 		_ = db.Close()
 		return fmt.Errorf("holds offset %d, the log ends before %d", at, s.limit)
 	}
+	if err := s.readMarks(db); err != nil {
+		s.offset = noOffset
+		_ = db.Close()
+		return err
+	}
 	s.db = db
+	if s.offset == noOffset {
+		s.seen = make(map[uint64]struct{})
+	}
 	return nil
 }
+
+func (s *Store) readMarks(db *leveldb.DB) error {
+	s.marks, s.batch = nil, 0
+	it := db.NewIterator(&util.Range{Start: []byte{markPrefix}, Limit: []byte{markPrefix + 1}}, nil)
+	defer it.Release()
+	for it.Next() {
+		n := binary.BigEndian.Uint64(append(slices.Clone(it.Key()[1:]), make([]byte, 8)...))
+		if s.batch != 0 && n != s.batch+1 {
+			return fmt.Errorf("the batches between %d and %d are missing", s.batch, n)
+		}
+		s.batch = n
+		s.marks = append(s.marks, mark{batch: n})
+	}
+	return it.Error()
+}
+
+func markKey(batch uint64) []byte { return binary.BigEndian.AppendUint64([]byte{markPrefix}, batch) }
+
+// mark numbers a batch, and forgets marks that no journal can hold any more.
+func (s *Store) mark(b *leveldb.Batch) {
+	s.batch++
+	b.Put(markKey(s.batch), nil)
+	s.written += int64(len(b.Dump()))
+	s.marks = append(s.marks, mark{s.batch, s.written})
+	for s.written-s.marks[0].written > 4*s.share(8) {
+		b.Delete(markKey(s.marks[0].batch))
+		s.marks = s.marks[1:]
+	}
+}
+
+// share is one of n parts of the memory, and not too little.
+func (s *Store) share(n int64) int64 { return max(s.memory/n, 128<<10) }
 
 // Close writes what is acknowledged; what is not, the changelog will tell.
 func (s *Store) Close() error {
@@ -201,9 +267,16 @@ func (s *Store) Acked(key string, value []byte, offset int64) error {
 
 // put needs s.mu.
 func (s *Store) put(key string, value []byte) {
+	if s.seen != nil {
+		if len(s.seen) < maxSeen {
+			s.seen[maphash.String(s.seed, key)] = struct{}{}
+		} else {
+			s.seen = nil
+		}
+	}
 	s.dirty[key] = value
-	s.dirtySize += len(key) + len(value) + 64
-	if s.dirtySize >= flushBytes {
+	s.dirtySize += int64(len(key) + len(value) + 64)
+	if s.dirtySize >= s.share(8) {
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -245,6 +318,12 @@ func (s *Store) Get(key string) ([]byte, error) {
 	if v, ok := s.cold[key]; ok {
 		s.mu.RUnlock()
 		return v, nil
+	}
+	if s.seen != nil {
+		if _, ok := s.seen[maphash.String(s.seed, key)]; !ok {
+			s.mu.RUnlock()
+			return nil, nil
+		}
 	}
 	s.mu.RUnlock()
 	v, err := s.db.Get(rowKey(key), nil)
@@ -292,7 +371,7 @@ func (s *Store) MarkRecovered() error {
 		defer s.mu.Unlock()
 		return fmt.Errorf("%w: up to offset %d, its claim stands at %d", ErrPartly, s.offset, s.limit)
 	}
-	s.recovered = true
+	s.recovered, s.seen = true, nil
 	s.mu.Unlock()
 	s.onRecovered()
 	return nil
@@ -351,8 +430,8 @@ func (s *Store) flush() error {
 	s.mu.Unlock()
 
 	b := new(leveldb.Batch)
-	for k, v := range rows {
-		if v == nil {
+	for _, k := range slices.Sorted(maps.Keys(rows)) { // in order they are cheaper to insert
+		if v := rows[k]; v == nil {
 			b.Delete(rowKey(k))
 		} else {
 			b.Put(rowKey(k), v)
@@ -361,6 +440,7 @@ func (s *Store) flush() error {
 	if offset != noOffset {
 		b.Put(offsetKey, binary.BigEndian.AppendUint64(nil, uint64(offset))) //nolint:gosec // not negative
 	}
+	s.mark(b)
 	if err := s.db.Write(b, nil); err != nil {
 		err = s.broken(err)
 		s.mu.Lock()
@@ -373,8 +453,8 @@ func (s *Store) flush() error {
 
 // keepHot adds rows that go to disk to those handy for reads, and drops the
 // older generation when the newer one is full. It needs s.mu.
-func (s *Store) keepHot(rows map[string][]byte, size int) {
-	if s.hot == nil || s.hotSize >= hotBytes {
+func (s *Store) keepHot(rows map[string][]byte, size int64) {
+	if s.hot == nil || s.hotSize >= s.share(16) {
 		s.cold, s.hot, s.hotSize = s.hot, make(map[string][]byte, len(rows)), 0
 	}
 	maps.Copy(s.hot, rows)

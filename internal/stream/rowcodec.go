@@ -164,13 +164,14 @@ func appendAccount(b []byte, a *wallet.Account) []byte {
 	b = appendNumber(b, 4, a.Deposits)
 	b = appendNumber(b, 5, uint64(a.FirstAt))
 	b = appendNumber(b, 6, uint64(a.LastAt))
-	if n := len(a.RecentIDs); n > 0 {
-		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(8*n))
-		for _, id := range a.RecentIDs {
-			b = protowire.AppendFixed64(b, id)
-		}
+	var room column
+	values := room.of(len(a.RecentIDs))
+	var last uint64
+	for i, id := range a.RecentIDs {
+		values[i] = protowire.EncodeZigZag(int64(id - last))
+		last = id
 	}
+	b = appendColumn(b, 7, values)
 	if len(a.RecentKeys) > 0 {
 		b = appendMessage(b, 8, a.RecentKeys, appendKeys)
 	}
@@ -363,11 +364,13 @@ func readAccount(r reader, a *wallet.Account) (ok bool) {
 		case 6:
 			a.LastAt = int64(r.number64())
 		case 7:
-			n := len(r.bytes) / 8
-			r.bad = r.bad || r.typ != protowire.BytesType || n == 0 || len(r.bytes) != 8*n
+			n := r.length()
 			a.RecentIDs = make([]uint64, n, n+1) // room for the deposit in hand
-			for i := range a.RecentIDs {
-				a.RecentIDs[i], _ = protowire.ConsumeFixed64(r.bytes[8*i:])
+			r.column(a.RecentIDs)
+			var last uint64
+			for i, v := range a.RecentIDs {
+				last += uint64(protowire.DecodeZigZag(v))
+				a.RecentIDs[i] = last
 			}
 		case 8:
 			r.bad = !readKeys(r.message(), a) || r.bad

@@ -95,7 +95,7 @@ func account(m *pb.Account) (wallet.Account, error) {
 	}
 	a := wallet.Account{
 		NextOffset: m.NextOffset, Balance: amount(m.BalanceUnits, m.BalanceNanos), Deposits: m.Deposits,
-		FirstAt: m.FirstAtMs, LastAt: m.LastAtMs, RecentIDs: m.RecentIds,
+		FirstAt: m.FirstAtMs, LastAt: m.LastAtMs, RecentIDs: ids(m.RecentIdDelta),
 	}
 	keys, err := keyUses(m.RecentKeys)
 	a.RecentKeys = keys
@@ -126,8 +126,30 @@ func keyUses(m *pb.Keys) ([]wallet.KeyUse, error) {
 func accountRow(a wallet.Account) *pb.Account {
 	return &pb.Account{
 		NextOffset: a.NextOffset, BalanceUnits: a.Balance.Units, BalanceNanos: a.Balance.Nanos, Deposits: a.Deposits,
-		FirstAtMs: a.FirstAt, LastAtMs: a.LastAt, RecentIds: a.RecentIDs, RecentKeys: keysRow(a.RecentKeys),
+		FirstAtMs: a.FirstAt, LastAtMs: a.LastAt, RecentIdDelta: idDeltas(a.RecentIDs), RecentKeys: keysRow(a.RecentKeys),
 	}
+}
+
+//nolint:gosec // differences wrap
+func ids(deltas []int64) []uint64 {
+	var list []uint64
+	var last uint64
+	for _, d := range deltas {
+		last += uint64(d)
+		list = append(list, last)
+	}
+	return list
+}
+
+//nolint:gosec // differences wrap
+func idDeltas(list []uint64) []int64 {
+	var deltas []int64
+	var last uint64
+	for _, id := range list {
+		deltas = append(deltas, int64(id-last))
+		last = id
+	}
+	return deltas
 }
 
 func keysRow(uses []wallet.KeyUse) *pb.Keys {

@@ -28,7 +28,7 @@ func evidence() *pb.Evidence {
 // be read for good.
 func TestGoldenBytes(t *testing.T) {
 	account := &pb.Account{NextOffset: 1, BalanceUnits: 2, BalanceNanos: 3, Deposits: 4, FirstAtMs: 5, LastAtMs: 6,
-		RecentIds: []uint64{7}, RecentKeys: &pb.Keys{Hashes: []byte("0123456789ab"), Units: []uint64{8}, Nanos: []uint32{9}, OffsetDelta: []int64{-10}}}
+		RecentIdDelta: []int64{7}, RecentKeys: &pb.Keys{Hashes: []byte("0123456789ab"), Units: []uint64{8}, Nanos: []uint32{9}, OffsetDelta: []int64{-10}}}
 	for name, c := range map[string]struct {
 		message proto.Message
 		golden  string
@@ -39,12 +39,12 @@ func TestGoldenBytes(t *testing.T) {
 		"Crossing":        {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: evidence()}}}, "0a0177" + "1218" + "0a16" + evidenceHex},
 		"OperatorRaise":   {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{EventId: 1, AtMs: 2}}}, "0a0177" + "1a0b" + "0901000000000000001002"},
 		"OperatorRemoval": {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Removal{Removal: &pb.OperatorRemoval{EventId: 1, AtMs: 2, RemovedUpto: 3}}}, "0a0177" + "220d" + "09010000000000000010021803"},
-		"Balance":         {&pb.Balance{Account: account}, "0a2f" + accountHex},
+		"Balance":         {&pb.Balance{Account: account}, "0a28" + accountHex},
 		"Counter": {&pb.Counter{Account: account, Tip: evidence(), Window: &pb.Window{
 			Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}, FirstMsDelta: []int64{1}, SpanMs: []int64{2}, Units: []uint64{3},
 			Nanos: []uint32{4}, Deposits: []uint32{5}, OffsetDelta: []int64{-6}, AnchorMs: 7, OtherAnchorMs: 8, OtherIdle: 9,
 			Past: []*pb.PastRule{{Rule: &pb.Rule{ThresholdUnits: 1}, UptoOffset: 2}}, RuleChanges: 3}},
-			"0a2f" + accountHex + "122a" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "400748085009" + "5a06" + "0a020801" + "1002" + "6003" + "1a16" + evidenceHex},
+			"0a28" + accountHex + "122a" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "400748085009" + "5a06" + "0a020801" + "1002" + "6003" + "1a16" + evidenceHex},
 		"Flag": {&pb.Flag{NextOffset: 1, NextTip: 2, RemovedUpto: 3, OpRaised: true, RecentEventIds: []uint64{4}, Evidence: evidence(), Removals: 5, LastRemovalMs: 6, RaisedAtMs: 7},
 			"0801100218032001" + "2a080400000000000000" + "3216" + evidenceHex + "380540064807"},
 	} {
@@ -64,7 +64,7 @@ func TestGoldenBytes(t *testing.T) {
 
 const (
 	evidenceHex = "08011002180320042805300638074206080810" + "09180a"
-	accountHex  = "08011002180320042805300" + "63a080700000000000000" + "4217" + "0a0c303132333435363738396162" + "120108" + "1a0109" + "220113"
+	accountHex  = "08011002180320042805300" + "63a010e" + "4217" + "0a0c303132333435363738396162" + "120108" + "1a0109" + "220113"
 )
 
 // wrongType is what no codec takes.

@@ -167,11 +167,12 @@ func (a *Account) Apply(d Deposit) Verdict {
 	return Applied
 }
 
-// remember appends x and forgets the oldest beyond n.
+// remember appends x and forgets the oldest beyond n, in the list's own array.
 func remember[T any](list []T, x T, n int) []T {
-	list = append(list, x)
-	if len(list) > n {
-		list = slices.Delete(list, 0, len(list)-n)
+	if len(list) < n {
+		return append(list, x)
 	}
-	return list
+	copy(list, list[len(list)-n+1:])
+	list[n-1] = x
+	return list[:n]
 }

@@ -17,8 +17,13 @@ const (
 
 // sizeWithoutCells bounds all of the row but the window's cells, in bytes.
 func (c *Counter) sizeWithoutCells() int {
-	n := maxFixed + columnHead + 8*len(c.Account.RecentIDs) + 5*columnHead
+	n := maxFixed + 6*columnHead
 	var offset int64
+	var last uint64
+	for _, id := range c.Account.RecentIDs {
+		n += zigzag(int64(id - last)) //nolint:gosec // as encoded
+		last = id
+	}
 	for i := range c.Account.RecentKeys {
 		use := &c.Account.RecentKeys[i]
 		n += len(use.Hash) + varint(use.Amount.Units) + varint(uint64(use.Amount.Nanos)) + zigzag(use.Offset-offset)
