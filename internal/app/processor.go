@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"sync"
 
 	"github.com/IBM/sarama"
@@ -23,9 +25,20 @@ var _ stream.Broker = processors{}
 
 func runGroup(g stream.Group) func(context.Context, *Runtime, Command) error {
 	return func(ctx context.Context, rt *Runtime, _ Command) error {
+		easeGC(rt.cfg.StateMemory)
 		return parallel(ctx, rt.admin, func(ctx context.Context) error {
 			return processors{rt}.Execute(ctx, g)
 		})
+	}
+}
+
+// easeGC collects less often than Go does by itself: what a processor makes is
+// garbage at once, beside little that stays. Near a few times STATE_MEMORY it
+// collects more. GOGC and GOMEMLIMIT in the environment go first.
+func easeGC(stateMemory int32) {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(400)
+		debug.SetMemoryLimit(4 * int64(stateMemory) << 20)
 	}
 }
 

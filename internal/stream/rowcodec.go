@@ -3,6 +3,7 @@ package stream
 import (
 	"fmt"
 	"sync"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -15,7 +16,12 @@ import (
 // write the same bytes as proto.Marshal with proto/tables.proto, without the
 // messages in between, which cost more than the fold itself. Whatever is not
 // written just as here (another order, unknown fields) goes through the messages;
-// tests hold both ways against each other.
+// tests hold both ways against each other. Deposits are read in the same way.
+
+// DepositEncoder is the codec of DepositStream: *pb.Deposit.
+type DepositEncoder struct {
+	protoCodec[pb.Deposit, *pb.Deposit]
+}
 
 // BalanceEncoder is the codec of the balance table: *wallet.Account.
 type BalanceEncoder struct{}
@@ -57,6 +63,16 @@ func (CounterEncoder) Encode(value any) ([]byte, error) {
 		}
 		return b
 	}), nil
+}
+
+// Decode returns a *pb.Deposit, or *Malformed for bytes that are none. Its error
+// is always nil.
+func (e DepositEncoder) Decode(data []byte) (any, error) {
+	d := new(pb.Deposit)
+	if len(data) > 0 && readDeposit(reader{rest: data}, d) {
+		return d, nil
+	}
+	return e.protoCodec.Decode(data)
 }
 
 // Decode returns a *wallet.Account, or *Malformed for bytes that are no row. Its
@@ -292,6 +308,8 @@ func (r *reader) next() bool {
 	switch typ { //nolint:exhaustive // rows have no others
 	case protowire.VarintType:
 		r.varint, n = protowire.ConsumeVarint(r.rest)
+	case protowire.Fixed64Type:
+		r.varint, n = protowire.ConsumeFixed64(r.rest)
 	case protowire.BytesType:
 		r.bytes, n = protowire.ConsumeBytes(r.rest)
 	default:
@@ -311,6 +329,16 @@ const pastField = 11
 func (r *reader) number64() uint64 {
 	r.bad = r.bad || r.typ != protowire.VarintType
 	return r.varint
+}
+
+func (r *reader) fixed64() uint64 {
+	r.bad = r.bad || r.typ != protowire.Fixed64Type
+	return r.varint
+}
+
+func (r *reader) text() string {
+	r.bad = r.bad || r.typ != protowire.BytesType || !utf8.Valid(r.bytes)
+	return string(r.bytes)
 }
 
 // message is the value of a message field.
@@ -345,6 +373,29 @@ func (r *reader) length() (n int) {
 		}
 	}
 	return n
+}
+
+//nolint:gosec // numbers are as protobuf has them
+func readDeposit(r reader, d *pb.Deposit) (ok bool) {
+	for r.next() {
+		switch r.number {
+		case 1:
+			d.WalletId = r.text()
+		case 2:
+			d.Units = int64(r.number64())
+		case 3:
+			d.Nanos = int32(r.number64())
+		case 4:
+			d.AcceptedAtMs = int64(r.number64())
+		case 5:
+			d.Id = r.fixed64()
+		case 6:
+			d.IdempotencyKey = r.text()
+		default:
+			r.bad = true
+		}
+	}
+	return !r.bad
 }
 
 //nolint:gosec // numbers are as protobuf has them

@@ -82,7 +82,7 @@ func codecs() map[string]goka.Codec {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	for _, m := range []proto.Message{
-		&pb.Deposit{WalletId: "w", Units: 1}, &pb.Balance{Account: &pb.Account{NextOffset: 3}},
+		&pb.Deposit{WalletId: "w", Units: 1, Nanos: 2, AcceptedAtMs: 3, Id: 4, IdempotencyKey: "k"}, &pb.Balance{Account: &pb.Account{NextOffset: 3}},
 		&pb.Counter{Window: &pb.Window{FirstMsDelta: []int64{1}, Units: []uint64{1}, OffsetDelta: []int64{1}}}, &pb.Flag{Evidence: evidence()},
 	} {
 		b, _ := proto.Marshal(m)
@@ -93,6 +93,12 @@ func FuzzDecode(f *testing.F) {
 			v, err := codec.Decode(data)
 			if err != nil || v == nil {
 				t.Fatalf("%s: %v, %v", name, v, err)
+			}
+			if d, ok := v.(*pb.Deposit); ok {
+				want := new(pb.Deposit)
+				if err := proto.Unmarshal(data, want); err != nil || !proto.Equal(d, want) {
+					t.Fatalf("%x is read as %v, it is %v, %v", data, d, want, err)
+				}
 			}
 			r := stream.Record{Key: "w", Partition: 0, Partitions: 1}
 			_, _ = stream.CheckDeposit(r, v)

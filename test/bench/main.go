@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"coinbit/test/bench/figure"
+	"coinbit/test/bench/httpbench"
 	"coinbit/test/bench/lab"
 )
 
@@ -24,7 +25,9 @@ func main() { os.Exit(run()) }
 // together.
 func rows() []lab.Row {
 	return []lab.Row{
-		// The HTTP rows of test/bench/httpbench go here.
+		post,
+		postWhole,
+		check,
 		delays,
 		bulk,
 		drainBalance,
@@ -43,6 +46,9 @@ func run() int {
 	defer stop()
 	if len(os.Args) == 3 && os.Args[1] == "work" { // lab.Ceiling starts this
 		return exit(lab.Main(ctx, os.Args[2], os.Stdout))
+	}
+	if len(os.Args) == 3 && os.Args[1] == "serve" {
+		return exit(httpbench.Serve(ctx, os.Args[2]))
 	}
 	rounds := flag.Int("rounds", 3, "rounds of each row, subject and ceiling in turn")
 	only := flag.String("rows", ".", "regexp of the rows to run")
