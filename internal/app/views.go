@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,6 +191,7 @@ func (v *view) attempt(ctx context.Context) error {
 		case <-view.WaitRunning():
 			v.serve(view)
 			v.log.Info("view has caught up", "after", time.Since(started).Round(time.Millisecond))
+			debug.FreeOSMemory() // recovery leaves much garbage
 			<-ctx.Done()
 			v.serve(nil)
 		case <-ctx.Done():

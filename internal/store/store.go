@@ -73,6 +73,7 @@ type Store struct {
 	updates uint64
 
 	flushing sync.Mutex // one batch at a time
+	buffer   leveldb.Batch
 	db       *leveldb.DB
 	wake     chan struct{}
 	stop     chan struct{}
@@ -429,12 +430,15 @@ func (s *Store) flush() error {
 	s.dirty, s.dirtySize = make(map[string][]byte, len(rows)), 0
 	s.mu.Unlock()
 
-	b := new(leveldb.Batch)
+	b := &s.buffer
+	b.Reset()
+	var key []byte
 	for _, k := range slices.Sorted(maps.Keys(rows)) { // in order they are cheaper to insert
+		key = append(append(key[:0], rowPrefix), k...)
 		if v := rows[k]; v == nil {
-			b.Delete(rowKey(k))
+			b.Delete(key)
 		} else {
-			b.Put(rowKey(k), v)
+			b.Put(key, v)
 		}
 	}
 	if offset != noOffset {

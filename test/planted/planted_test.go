@@ -55,7 +55,7 @@ var bugs = []bug{
 	{"codec that fails", "internal/stream/stream_encoders.go",
 		`return &Malformed{Reason: "empty value"}, nil`, `panic("empty value")`, "./internal/stream"},
 	{"offset ahead of the values", "internal/store/store.go",
-		"min(s.offset, s.held-1)", "min(s.offset, s.held-1) + 1", "./internal/store"},
+		"min(s.offset, s.held-1)", "min(s.offset, s.held-1)+1", "./internal/store"},
 	{"rows on disk before their answer", "internal/store/store.go",
 		"	if s.mode == Lead && s.recovered {\n", "	if s.mode == Lead && s.recovered {\n		s.put(key, value)\n", "./internal/store"},
 	{"gap not noticed", "internal/store/store.go",
