@@ -84,7 +84,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		group: r.name, inputID: cluster.TopicIDs[string(r.input)],
 		keep:   newUpdater(r.version, r.metrics.staleRows.WithLabelValues(string(r.name.Table()))),
 		parts:  make(map[int32]*ownedPartition),
-		memory: r.stateMemory(cluster.Partitions),
+		memory: r.stateMemory(int(cluster.Partitions)),
 	}
 	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
 		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,

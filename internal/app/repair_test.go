@@ -180,7 +180,12 @@ func TestViewFollowsANewTable(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- rt.supervise(ctx, "view", views.views[stream.BalanceGroup].attempt) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
 	shows := func(want int64) func() error {
 		return func() error {
 			a, err := views.Balance("w")

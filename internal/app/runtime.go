@@ -75,7 +75,7 @@ func New(cfg config.Config, o Options) (*Runtime, error) {
 
 // rule is the threshold rule in force.
 // stateMemory is what one of n stores may hold, in bytes.
-func (rt *Runtime) stateMemory(n int32) int64 { return int64(rt.cfg.StateMemory) << 20 / int64(n) }
+func (rt *Runtime) stateMemory(n int) int64 { return int64(rt.cfg.StateMemory) << 20 / int64(n) }
 
 func (rt *Runtime) rule() wallet.Rule {
 	return wallet.Rule{Threshold: rt.cfg.ThresholdAmount, PeriodMs: rt.cfg.RollingPeriod.Milliseconds()}

@@ -146,7 +146,7 @@ func (v *view) attempt(ctx context.Context) error {
 	storage, err := dir.Builder(string(v.table), cluster.TopicIDs[string(v.table)], store.Follow,
 		func(partition int32, s *store.Store) {
 			s.Limit(ends[partition])
-			s.Memory(v.stateMemory(2 * cluster.Partitions * int32(len(stream.Groups()))))
+			s.Memory(v.stateMemory(2 * int(cluster.Partitions) * len(stream.Groups())))
 		})
 	if err != nil {
 		return err

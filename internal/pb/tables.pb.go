@@ -32,11 +32,11 @@ type Account struct {
 	Deposits     uint64 `protobuf:"varint,4,opt,name=deposits,proto3" json:"deposits,omitempty"`
 	FirstAtMs    int64  `protobuf:"varint,5,opt,name=first_at_ms,json=firstAtMs,proto3" json:"first_at_ms,omitempty"`
 	LastAtMs     int64  `protobuf:"varint,6,opt,name=last_at_ms,json=lastAtMs,proto3" json:"last_at_ms,omitempty"`
+	// The last Idempotency-Keys, oldest first.
+	RecentKeys *Keys `protobuf:"bytes,8,opt,name=recent_keys,json=recentKeys,proto3" json:"recent_keys,omitempty"`
 	// The last deposit ids, oldest first, each minus the previous one: an API
 	// names its deposits one after another.
-	RecentIdDelta []int64 `protobuf:"zigzag64,7,rep,packed,name=recent_id_delta,json=recentIdDelta,proto3" json:"recent_id_delta,omitempty"`
-	// The last Idempotency-Keys, oldest first.
-	RecentKeys    *Keys `protobuf:"bytes,8,opt,name=recent_keys,json=recentKeys,proto3" json:"recent_keys,omitempty"`
+	RecentIdDelta []int64 `protobuf:"zigzag64,9,rep,packed,name=recent_id_delta,json=recentIdDelta,proto3" json:"recent_id_delta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,16 +113,16 @@ func (x *Account) GetLastAtMs() int64 {
 	return 0
 }
 
-func (x *Account) GetRecentIdDelta() []int64 {
+func (x *Account) GetRecentKeys() *Keys {
 	if x != nil {
-		return x.RecentIdDelta
+		return x.RecentKeys
 	}
 	return nil
 }
 
-func (x *Account) GetRecentKeys() *Keys {
+func (x *Account) GetRecentIdDelta() []int64 {
 	if x != nil {
-		return x.RecentKeys
+		return x.RecentIdDelta
 	}
 	return nil
 }
@@ -675,7 +675,7 @@ var File_proto_tables_proto protoreflect.FileDescriptor
 
 const file_proto_tables_proto_rawDesc = "" +
 	"\n" +
-	"\x12proto/tables.proto\x12\acoinbit\x1a\x10proto/flag.proto\"\xa6\x02\n" +
+	"\x12proto/tables.proto\x12\acoinbit\x1a\x10proto/flag.proto\"\xac\x02\n" +
 	"\aAccount\x12\x1f\n" +
 	"\vnext_offset\x18\x01 \x01(\x03R\n" +
 	"nextOffset\x12#\n" +
@@ -684,10 +684,10 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\bdeposits\x18\x04 \x01(\x04R\bdeposits\x12\x1e\n" +
 	"\vfirst_at_ms\x18\x05 \x01(\x03R\tfirstAtMs\x12\x1c\n" +
 	"\n" +
-	"last_at_ms\x18\x06 \x01(\x03R\blastAtMs\x12&\n" +
-	"\x0frecent_id_delta\x18\a \x03(\x12R\rrecentIdDelta\x12.\n" +
+	"last_at_ms\x18\x06 \x01(\x03R\blastAtMs\x12.\n" +
 	"\vrecent_keys\x18\b \x01(\v2\r.coinbit.KeysR\n" +
-	"recentKeys\"m\n" +
+	"recentKeys\x12&\n" +
+	"\x0frecent_id_delta\x18\t \x03(\x12R\rrecentIdDeltaJ\x04\b\a\x10\b\"m\n" +
 	"\x04Keys\x12\x16\n" +
 	"\x06hashes\x18\x01 \x01(\fR\x06hashes\x12\x14\n" +
 	"\x05units\x18\x02 \x03(\x04R\x05units\x12\x14\n" +

@@ -180,6 +180,9 @@ func appendAccount(b []byte, a *wallet.Account) []byte {
 	b = appendNumber(b, 4, a.Deposits)
 	b = appendNumber(b, 5, uint64(a.FirstAt))
 	b = appendNumber(b, 6, uint64(a.LastAt))
+	if len(a.RecentKeys) > 0 {
+		b = appendMessage(b, 8, a.RecentKeys, appendKeys)
+	}
 	var room column
 	values := room.of(len(a.RecentIDs))
 	var last uint64
@@ -187,14 +190,9 @@ func appendAccount(b []byte, a *wallet.Account) []byte {
 		values[i] = protowire.EncodeZigZag(int64(id - last))
 		last = id
 	}
-	b = appendColumn(b, 7, values)
-	if len(a.RecentKeys) > 0 {
-		b = appendMessage(b, 8, a.RecentKeys, appendKeys)
-	}
-	return b
+	return appendColumn(b, 9, values)
 }
 
-//nolint:gosec // numbers are encoded as protobuf has them
 func appendKeys(b []byte, uses []wallet.KeyUse) []byte {
 	b = protowire.AppendTag(b, 1, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(len(uses)*len(wallet.KeyHash{})))
@@ -414,7 +412,7 @@ func readAccount(r reader, a *wallet.Account) (ok bool) {
 			a.FirstAt = int64(r.number64())
 		case 6:
 			a.LastAt = int64(r.number64())
-		case 7:
+		case 9:
 			n := r.length()
 			a.RecentIDs = make([]uint64, n, n+1) // room for the deposit in hand
 			r.column(a.RecentIDs)
