@@ -82,7 +82,7 @@ func TestTwoInstances(t *testing.T) {
 		for _, s := range []string{"balance", "threshold", "flagger"} {
 			second := s + "-2"
 			f.addr[second] = freeAddr(t)
-			f.launchAs(second, s, "ADMIN_PORT="+f.addr[second])
+			f.launchAs(binary, second, s, "ADMIN_PORT="+f.addr[second])
 			f.awaitReady(60*time.Second, second)
 		}
 		pause(between(rnd, 500*time.Millisecond, 2*time.Second))
