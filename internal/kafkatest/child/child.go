@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -122,11 +123,12 @@ func (p *Process) Wait(d time.Duration) bool {
 // FreePort finds a port nobody listens on at 127.0.0.1. It prefers one outside
 // the range systems take outgoing ports from: while a killed server is away, a
 // client that keeps dialling its port could otherwise be given that very port
-// as its own and so keep the server from coming back.
+// as its own and so keep the server from coming back. A process is never given
+// the same one twice: it may not listen on the first yet.
 func FreePort() (int, error) {
 	for range 100 {
 		port := 10000 + rand.IntN(22000)
-		if PortFree(port) == nil {
+		if _, again := given.LoadOrStore(port, true); !again && PortFree(port) == nil {
 			return port, nil
 		}
 	}
@@ -136,6 +138,9 @@ func FreePort() (int, error) {
 	}
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
+
+// given are the ports that FreePort has looked at.
+var given sync.Map
 
 // PortFree returns an error when a server cannot listen on port at 127.0.0.1.
 func PortFree(port int) error {

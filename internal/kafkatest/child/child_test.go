@@ -93,6 +93,20 @@ func TestFreePort(t *testing.T) {
 	}
 }
 
+func TestFreePortIsGivenOnce(t *testing.T) {
+	given := map[int]bool{}
+	for range 2000 { // of 22,000: chance alone would repeat some ninety
+		port, err := child.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if given[port] {
+			t.Fatalf("%d is given twice", port)
+		}
+		given[port] = true
+	}
+}
+
 func TestGuardEndsTheWholeGroup(t *testing.T) {
 	p, err := child.Start(exec.Command("sh", "-c", "sleep 60 & wait"))
 	if err != nil {
