@@ -227,9 +227,6 @@ func (p *program) await(what string, ok func() bool) {
 // goes well and what goes wrong; and finds none of them in anything it said and
 // in no file that it wrote.
 func TestSecrets(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs the whole suite")
-	}
 	binary := filepath.Join(t.TempDir(), "coinbit")
 	build := exec.Command("go", "build", "-o", binary, "./cmd")
 	build.Dir = ".."

@@ -47,9 +47,6 @@ func p99(t *testing.T, addr string) time.Duration {
 // A thousand clients that begin something and go on slowly or not at all are
 // gone within 11 s and do not slow the others.
 func TestSlowClients(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the timeouts")
-	}
 	t.Parallel()
 	const clients = 1000
 	kinds := []struct {
