@@ -84,7 +84,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		group: r.name, inputID: cluster.TopicIDs[string(r.input)],
 		keep:   newUpdater(r.version, r.metrics.staleRows.WithLabelValues(string(r.name.Table()))),
 		parts:  make(map[int32]*ownedPartition),
-		memory: r.stateMemory(int(cluster.Partitions)),
+		memory: r.stateMemory(2 * int(cluster.Partitions)),
 	}
 	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
 		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
@@ -133,6 +133,7 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, producer
 	}
 	return stream.Env{
 		Partitions: cluster.Partitions,
+		RowMemory:  r.stateMemory(2), // the stores have the other half
 		Rule:       r.rule(),
 		HighWater:  func(t goka.Stream, p int32) int64 { return inflight.HighWater(string(t), p) },
 		Count:      func(v wallet.Verdict) { counters[v]() },

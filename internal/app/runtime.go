@@ -73,10 +73,10 @@ func New(cfg config.Config, o Options) (*Runtime, error) {
 	}, nil
 }
 
-// rule is the threshold rule in force.
-// stateMemory is what one of n stores may hold, in bytes.
+// stateMemory is one of n equal parts of STATE_MEMORY, in bytes.
 func (rt *Runtime) stateMemory(n int) int64 { return int64(rt.cfg.StateMemory) << 20 / int64(n) }
 
+// rule is the threshold rule in force.
 func (rt *Runtime) rule() wallet.Rule {
 	return wallet.Rule{Threshold: rt.cfg.ThresholdAmount, PeriodMs: rt.cfg.RollingPeriod.Milliseconds()}
 }

@@ -67,7 +67,8 @@ func (t *tables) Balance(walletID string) (wallet.Account, error) {
 	if err != nil {
 		return wallet.Account{}, err
 	}
-	return stream.LoadBalance(row)
+	account, err := stream.LoadBalance(row)
+	return *account, err
 }
 
 func (t *tables) Counter(walletID string) (wallet.Counter, error) {
@@ -75,7 +76,8 @@ func (t *tables) Counter(walletID string) (wallet.Counter, error) {
 	if err != nil {
 		return wallet.Counter{}, err
 	}
-	return stream.LoadCounter(row)
+	counter, err := stream.LoadCounter(row)
+	return *counter, err
 }
 
 func (t *tables) Flag(walletID string) (wallet.Flag, error) {

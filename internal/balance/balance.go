@@ -14,7 +14,7 @@ import (
 func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.BalanceGroup),
 		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
-		goka.Persist(new(stream.BalanceEncoder)),
+		goka.Persist(stream.Keep(new(stream.BalanceEncoder), env.RowMemory)),
 	)
 }
 
@@ -42,5 +42,5 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 		return // the session is over
 	}
 	p.Count(verdict)
-	ctx.SetValue(&account)
+	ctx.SetValue(account)
 }

@@ -103,7 +103,7 @@ func newStore(path string, mode Mode) *Store {
 var ErrPartly = errors.New("the table was recovered in part")
 
 // Memory bounds, in bytes and about, what the store holds: an eighth for rows that
-// wait to be written, three for those written lately, three for the database's own
+// wait to be written, four for those written lately, three for the database's own
 // buffers. It must be called before Open.
 func (s *Store) Memory(bytes int64) { s.memory = bytes }
 
@@ -458,7 +458,7 @@ func (s *Store) flush() error {
 // keepHot adds rows that go to disk to those handy for reads, and drops the
 // older generation when the newer one is full. It needs s.mu.
 func (s *Store) keepHot(rows map[string][]byte, size int64) {
-	if s.hot == nil || s.hotSize >= s.share(16) {
+	if s.hot == nil || s.hotSize >= s.share(8) {
 		s.cold, s.hot, s.hotSize = s.hot, make(map[string][]byte, len(rows)), 0
 	}
 	maps.Copy(s.hot, rows)

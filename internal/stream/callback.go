@@ -14,6 +14,8 @@ import (
 type Env struct {
 	// Partitions of every co-partitioned topic.
 	Partitions int32
+	// RowMemory bounds, in bytes and about, the rows kept decoded; see Keep.
+	RowMemory int64
 	// Rule in force.
 	Rule wallet.Rule
 	// SetAside sends the message in hand to the dead letter topic of its

@@ -11,6 +11,17 @@ import (
 
 // How rows and deposits are read.
 
+// room for the values of one column; longer ones than a row has are taken care of.
+type room [320]uint64
+
+// of returns n places, in r if they fit.
+func (r *room) of(n int) []uint64 {
+	if n > len(r) {
+		return make([]uint64, n)
+	}
+	return r[:n]
+}
+
 // reader goes through the fields of a message that is in the writer's form. It is
 // bad, and the messages must be asked, when it is not: numbers that do not ascend
 // (but for repeated messages), or a field of another type or number.
@@ -162,11 +173,11 @@ func readAccount(r reader, a *wallet.Account) (ok bool) {
 
 //nolint:gosec // numbers are as protobuf has them
 func readKeys(r reader, a *wallet.Account) (ok bool) {
-	var room column
+	var places room
 	columns := 0
 	for r.next() {
 		uses := a.RecentKeys
-		values := room.of(len(uses))
+		values := places.of(len(uses))
 		if r.number != 1 {
 			r.column(values)
 		}
@@ -221,7 +232,7 @@ func readRule(r reader, to *wallet.Rule) (ok bool) {
 
 //nolint:gosec // numbers are as protobuf has them
 func readWindow(r reader, w *wallet.Window) (ok bool) {
-	var room column
+	var places room
 	columns := 0
 	for r.next() {
 		if r.number == 2 {
@@ -229,7 +240,7 @@ func readWindow(r reader, w *wallet.Window) (ok bool) {
 			w.Cells = make([]wallet.Cell, n, n+1) // room for the deposit in hand
 		}
 		cells := w.Cells
-		values := room.of(len(cells))
+		values := places.of(len(cells))
 		if r.number >= 2 && r.number <= 7 {
 			r.column(values)
 		}

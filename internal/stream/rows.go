@@ -28,18 +28,18 @@ func row[M any](v any) (*M, error) {
 
 // LoadBalance narrows a value of the balance table; a missing row is a wallet
 // never seen.
-func LoadBalance(v any) (wallet.Account, error) { return loaded[wallet.Account](v) }
+func LoadBalance(v any) (*wallet.Account, error) { return loaded[wallet.Account](v) }
 
 // LoadCounter narrows a value of the threshold table; a missing row is a wallet
 // never seen.
-func LoadCounter(v any) (wallet.Counter, error) { return loaded[wallet.Counter](v) }
+func LoadCounter(v any) (*wallet.Counter, error) { return loaded[wallet.Counter](v) }
 
-func loaded[T any](v any) (value T, err error) {
+func loaded[T any](v any) (*T, error) {
 	p, err := row[T](v)
-	if p != nil {
-		value = *p
+	if p == nil {
+		p = new(T)
 	}
-	return value, err
+	return p, err
 }
 
 // AccountOf translates a row of the balance table. Its error is ErrRow.

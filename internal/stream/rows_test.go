@@ -104,10 +104,10 @@ func FuzzDecode(f *testing.F) {
 			_, _ = stream.CheckDeposit(r, v)
 			_, _ = stream.CheckFlagEvent(r, v)
 			if c, err := stream.LoadCounter(v); err == nil {
-				sameBothWays(t, codec, data, c, new(pb.Counter), stream.CounterOf, stream.CounterRow)
+				sameBothWays(t, codec, data, *c, new(pb.Counter), stream.CounterOf, stream.CounterRow)
 			}
 			if a, err := stream.LoadBalance(v); err == nil {
-				sameBothWays(t, codec, data, a, new(pb.Balance), stream.AccountOf, stream.BalanceRow)
+				sameBothWays(t, codec, data, *a, new(pb.Balance), stream.AccountOf, stream.BalanceRow)
 			}
 			if a, err := stream.LoadFlag(v); err == nil {
 				again, err := stream.LoadFlag(stream.StoreFlag(a))
@@ -174,11 +174,11 @@ func TestRowCodecsAgreeWithTheMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sameBothWays(t, new(stream.CounterEncoder), row, got, new(pb.Counter), stream.CounterOf, stream.CounterRow)
+		sameBothWays(t, new(stream.CounterEncoder), row, *got, new(pb.Counter), stream.CounterOf, stream.CounterRow)
 		row, _ = new(stream.BalanceEncoder).Encode(&c.Account)
 		v, _ = new(stream.BalanceEncoder).Decode(row)
 		account, _ := stream.LoadBalance(v)
-		sameBothWays(t, new(stream.BalanceEncoder), row, account, new(pb.Balance), stream.AccountOf, stream.BalanceRow)
+		sameBothWays(t, new(stream.BalanceEncoder), row, *account, new(pb.Balance), stream.AccountOf, stream.BalanceRow)
 	}
 }
 
@@ -254,7 +254,7 @@ func restart(t *testing.T, c wallet.Counter) (wallet.Counter, []byte) {
 	if got := stream.AccountVersion(b); got != c.Account.NextOffset {
 		t.Fatalf("version %d, want %d", got, c.Account.NextOffset)
 	}
-	return back, b
+	return *back, b
 }
 
 // TestRowsBound drives rows to their limits through their real encoding: keys,

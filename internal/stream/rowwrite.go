@@ -33,44 +33,17 @@ func prefixed(b []byte, start int) []byte {
 	return b
 }
 
-// column is room for the values of one column; longer ones than a row has are
-// taken care of.
-type column [maxColumn]uint64
-
-const maxColumn = 320
-
-// of returns n places, in c if they fit.
-func (c *column) of(n int) []uint64 {
-	if n > len(c) {
-		return make([]uint64, n)
-	}
-	return c[:n]
-}
-
-func appendColumn(b []byte, field protowire.Number, values []uint64) []byte {
-	if len(values) == 0 {
-		return b
-	}
+// beginColumn begins a packed column, which prefixed ends.
+func beginColumn(b []byte, field protowire.Number) (_ []byte, start int) {
 	b = protowire.AppendTag(b, field, protowire.BytesType)
-	start := len(b)
-	for _, v := range values {
-		if v < 0x80 {
-			b = append(b, byte(v))
-		} else {
-			b = protowire.AppendVarint(b, v)
-		}
-	}
-	return prefixed(b, start)
+	return b, len(b)
 }
 
-// appendUnusual is appendColumn for one that is left out when all are usual.
-func appendUnusual(b []byte, field protowire.Number, values []uint64, usual uint64) []byte {
-	for _, v := range values {
-		if v != usual {
-			return appendColumn(b, field, values)
-		}
+func appendValue(b []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(b, byte(v))
 	}
-	return b
+	return protowire.AppendVarint(b, v)
 }
 
 //nolint:gosec // numbers are encoded as protobuf has them
@@ -84,14 +57,16 @@ func appendAccount(b []byte, a *wallet.Account) []byte {
 	if len(a.RecentKeys) > 0 {
 		b = appendMessage(b, 8, a.RecentKeys, appendKeys)
 	}
-	var room column
-	values := room.of(len(a.RecentIDs))
+	if len(a.RecentIDs) == 0 {
+		return b
+	}
+	b, start := beginColumn(b, 9)
 	var last uint64
-	for i, id := range a.RecentIDs {
-		values[i] = protowire.EncodeZigZag(int64(id - last))
+	for _, id := range a.RecentIDs {
+		b = appendValue(b, protowire.EncodeZigZag(int64(id-last)))
 		last = id
 	}
-	return appendColumn(b, 9, values)
+	return prefixed(b, start)
 }
 
 func appendKeys(b []byte, uses []wallet.KeyUse) []byte {
@@ -100,22 +75,27 @@ func appendKeys(b []byte, uses []wallet.KeyUse) []byte {
 	for i := range uses {
 		b = append(b, uses[i].Hash[:]...)
 	}
-	var room column
-	values := room.of(len(uses))
+	b, start := beginColumn(b, 2)
+	fractions := false
 	for i := range uses {
-		values[i] = uses[i].Amount.Units
+		b = appendValue(b, uses[i].Amount.Units)
+		fractions = fractions || uses[i].Amount.Nanos != 0
 	}
-	b = appendColumn(b, 2, values)
-	for i := range uses {
-		values[i] = uint64(uses[i].Amount.Nanos)
+	b = prefixed(b, start)
+	if fractions {
+		b, start = beginColumn(b, 3)
+		for i := range uses {
+			b = appendValue(b, uint64(uses[i].Amount.Nanos))
+		}
+		b = prefixed(b, start)
 	}
-	b = appendUnusual(b, 3, values, 0)
+	b, start = beginColumn(b, 4)
 	var offset int64
 	for i := range uses {
-		values[i] = protowire.EncodeZigZag(uses[i].Offset - offset)
+		b = appendValue(b, protowire.EncodeZigZag(uses[i].Offset-offset))
 		offset = uses[i].Offset
 	}
-	return appendColumn(b, 4, values)
+	return prefixed(b, start)
 }
 
 func appendRule(b []byte, r *wallet.Rule) []byte {
@@ -126,37 +106,10 @@ func appendRule(b []byte, r *wallet.Rule) []byte {
 
 //nolint:gosec // numbers are encoded as protobuf has them
 func appendWindow(b []byte, w *wallet.Window) []byte {
-	cells := w.Cells
 	b = appendMessage(b, 1, &w.Rule, appendRule)
-	var room column
-	values := room.of(len(cells))
-	var first, offset int64
-	for i := range cells {
-		values[i] = uint64(cells[i].First - first)
-		first = cells[i].First
+	if len(w.Cells) > 0 {
+		b = appendCells(b, w.Cells)
 	}
-	b = appendColumn(b, 2, values)
-	for i := range cells {
-		values[i] = uint64(cells[i].Last - cells[i].First)
-	}
-	b = appendUnusual(b, 3, values, 0)
-	for i := range cells {
-		values[i] = cells[i].Sum.Units
-	}
-	b = appendColumn(b, 4, values)
-	for i := range cells {
-		values[i] = uint64(cells[i].Sum.Nanos)
-	}
-	b = appendUnusual(b, 5, values, 0)
-	for i := range cells {
-		values[i] = uint64(cells[i].Count)
-	}
-	b = appendUnusual(b, 6, values, 1)
-	for i := range cells {
-		values[i] = protowire.EncodeZigZag(cells[i].Offset - offset)
-		offset = cells[i].Offset
-	}
-	b = appendColumn(b, 7, values)
 	b = appendNumber(b, 8, uint64(w.Anchor))
 	b = appendNumber(b, 9, uint64(w.OtherAnchor))
 	b = appendNumber(b, 10, uint64(w.OtherIdle))
@@ -166,6 +119,57 @@ func appendWindow(b []byte, w *wallet.Window) []byte {
 		})
 	}
 	return appendNumber(b, 12, uint64(w.RuleChanges))
+}
+
+// appendCells writes the columns of a window.
+//
+//nolint:gosec // numbers are encoded as protobuf has them
+func appendCells(b []byte, cells []wallet.Cell) []byte {
+	var spans, fractions, several bool // columns that are left out when all are usual
+	b, start := beginColumn(b, 2)
+	var first int64
+	for i := range cells {
+		c := &cells[i]
+		b = appendValue(b, uint64(c.First-first))
+		first = c.First
+		spans = spans || c.Last != c.First
+		fractions = fractions || c.Sum.Nanos != 0
+		several = several || c.Count != 1
+	}
+	b = prefixed(b, start)
+	if spans {
+		b, start = beginColumn(b, 3)
+		for i := range cells {
+			b = appendValue(b, uint64(cells[i].Last-cells[i].First))
+		}
+		b = prefixed(b, start)
+	}
+	b, start = beginColumn(b, 4)
+	for i := range cells {
+		b = appendValue(b, cells[i].Sum.Units)
+	}
+	b = prefixed(b, start)
+	if fractions {
+		b, start = beginColumn(b, 5)
+		for i := range cells {
+			b = appendValue(b, uint64(cells[i].Sum.Nanos))
+		}
+		b = prefixed(b, start)
+	}
+	if several {
+		b, start = beginColumn(b, 6)
+		for i := range cells {
+			b = appendValue(b, uint64(cells[i].Count))
+		}
+		b = prefixed(b, start)
+	}
+	b, start = beginColumn(b, 7)
+	var offset int64
+	for i := range cells {
+		b = appendValue(b, protowire.EncodeZigZag(cells[i].Offset-offset))
+		offset = cells[i].Offset
+	}
+	return prefixed(b, start)
 }
 
 //nolint:gosec // numbers are encoded as protobuf has them

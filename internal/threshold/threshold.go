@@ -15,7 +15,7 @@ func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.ThresholdGroup),
 		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
 		goka.Output(stream.FlagWalletStream, new(stream.FlagEventEncoder)),
-		goka.Persist(new(stream.CounterEncoder)),
+		goka.Persist(stream.Keep(new(stream.CounterEncoder), env.RowMemory)),
 	)
 }
 
@@ -49,5 +49,5 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 			Event:    &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: stream.StoreEvidence(counter.Tip)}},
 		})
 	}
-	ctx.SetValue(&counter)
+	ctx.SetValue(counter)
 }

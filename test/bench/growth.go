@@ -28,7 +28,7 @@ func balanceStep(row, deposit []byte, at stream.Record) ([]byte, error) {
 	return foldWith(new(stream.BalanceEncoder), row, deposit, at, func(row any, d wallet.Deposit) (any, error) {
 		account, err := stream.LoadBalance(row)
 		account.Apply(d)
-		return &account, err
+		return account, err
 	})
 }
 
@@ -36,7 +36,7 @@ func thresholdStep(row, deposit []byte, at stream.Record) ([]byte, error) {
 	return foldWith(new(stream.CounterEncoder), row, deposit, at, func(row any, d wallet.Deposit) (any, error) {
 		counter, err := stream.LoadCounter(row)
 		counter.Apply(d, wallet.Rule{Threshold: wallet.Amount{Units: 10_000}, PeriodMs: 120_000})
-		return &counter, err
+		return counter, err
 	})
 }
 

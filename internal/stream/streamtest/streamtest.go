@@ -73,7 +73,7 @@ func (b *Book) Env() stream.Env {
 		b.Rule = Rule()
 	}
 	return stream.Env{
-		Partitions: 1, Rule: b.Rule,
+		Partitions: 1, Rule: b.Rule, RowMemory: 1 << 20,
 		SetAside: func(_ goka.Context, reason error) *goka.Promise {
 			b.Aside = append(b.Aside, reason.Error())
 			promise, finish := goka.NewPromiseWithFinisher()
