@@ -79,6 +79,7 @@ func (l *lane) put(r record) {
 	if err == nil {
 		l.queue = append(l.queue, r)
 		l.bytes += r.size()
+		l.w.pace.came()
 		l.work.Signal()
 	}
 	l.mu.Unlock()
@@ -103,6 +104,7 @@ func (l *lane) refuse(err error) {
 	l.mu.Lock()
 	queue := l.queue
 	l.queue, l.bytes = nil, 0
+	l.w.pace.left(len(queue))
 	l.work.Broadcast()
 	l.room.Broadcast()
 	l.mu.Unlock()
@@ -134,9 +136,16 @@ func (l *lane) askRenewal() {
 	l.work.Signal()
 }
 
-// take returns the records of the next batch; none when there are none and wait
-// is false, when a renewal is due, or when the lane has failed.
-func (l *lane) take(wait bool) []record {
+// flight is a batch on its way: loaded when its request is about to be sent.
+type flight struct {
+	records []record
+	batch   *sarama.RecordBatch
+	over    bool // nobody waits for it any more
+}
+
+// ready tells whether records wait to be sent. If wait, it waits until they do, a
+// renewal is due, or the lane has failed.
+func (l *lane) ready(wait bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if wait {
@@ -146,9 +155,36 @@ func (l *lane) take(wait bool) []record {
 	for wait && len(l.queue) == 0 && l.err == nil && !l.renew {
 		l.work.Wait()
 	}
-	if l.renew || l.err != nil {
-		return nil
+	return len(l.queue) > 0 && l.err == nil && !l.renew
+}
+
+// load fills a flight with all that waits, and returns its batch. A flight that was
+// loaded stays as it is; the batch is nil when there is nothing left to send.
+func (l *lane) load(f *flight) *sarama.RecordBatch {
+	l.mu.Lock()
+	if f.batch == nil && !f.over {
+		f.records = l.take()
 	}
+	l.mu.Unlock()
+	if f.batch == nil && len(f.records) > 0 {
+		f.batch = l.batch(f.records)
+	}
+	return f.batch
+}
+
+// abandon ends a flight and returns the records that failed with it.
+func (l *lane) abandon(f *flight) []record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(f.records) == 0 {
+		f.records = l.take()
+	}
+	f.over = true
+	return f.records
+}
+
+// take needs l.mu.
+func (l *lane) take() []record {
 	n, size := 0, 0
 	for n < len(l.queue) && (n == 0 || size+l.queue[n].size() <= maxBatch) {
 		size += l.queue[n].size()
@@ -160,6 +196,7 @@ func (l *lane) take(wait bool) []record {
 		l.queue = nil
 	}
 	l.bytes -= size
+	l.w.pace.left(n)
 	l.busy = l.busy || n > 0
 	l.room.Broadcast()
 	return records
@@ -171,30 +208,30 @@ func (l *lane) run() {
 	var stored []record
 	var base int64
 	for {
-		records := l.take(len(stored) == 0)
-		if len(records) == 0 && len(stored) == 0 {
+		ready := l.ready(len(stored) == 0)
+		if !ready && len(stored) == 0 {
 			if l.renewed() {
 				continue
 			}
 			return
 		}
-		var b *sarama.RecordBatch
+		var f flight
 		var answers chan answer
-		if len(records) > 0 {
-			b = l.batch(records)
-			answers = l.w.submit(l.id, b)
+		if ready {
+			answers = l.w.submit(l, &f)
 		}
 		l.tell(stored, base)
 		stored = nil
-		if b == nil {
+		if !ready {
 			continue
 		}
 		var err error
-		if base, err = l.await(b, answers); err == nil {
-			stored = records
+		if base, err = l.await(&f, answers); err == nil {
+			stored = f.records
 			continue
 		}
 		err = fmt.Errorf("%s/%d: %w", l.w.topic, l.id, err)
+		records := l.abandon(&f)
 		if l.goesOn {
 			l.askRenewal()
 		} else {
@@ -236,6 +273,7 @@ func (l *lane) renewed() bool {
 	if first != nil {
 		l.queue = slices.Insert(l.queue, 0, *first)
 		l.bytes += first.size()
+		l.w.pace.came()
 	}
 	return true
 }
@@ -271,7 +309,7 @@ func (l *lane) batch(records []record) *sarama.RecordBatch {
 
 // await returns the offset of the batch's first record. What may still succeed
 // is sent again, the same bytes: the broker recognises them.
-func (l *lane) await(b *sarama.RecordBatch, answers chan answer) (int64, error) {
+func (l *lane) await(f *flight, answers chan answer) (int64, error) {
 	for attempt := 1; ; attempt++ {
 		var a answer
 		select {
@@ -297,7 +335,7 @@ func (l *lane) await(b *sarama.RecordBatch, answers chan answer) (int64, error) 
 			return 0, errClosed
 		}
 		_ = l.w.client.RefreshMetadata(l.w.topic) // a failure shows at the next attempt
-		answers = l.w.submit(l.id, b)
+		answers = l.w.submit(l, f)
 	}
 }
 

@@ -74,7 +74,7 @@ func TestLogKeepsOrderAndTellsPlaces(t *testing.T) {
 }
 
 func TestProduceWaitsForAllReplicas(t *testing.T) {
-	if req := new(writer).produce(nil); req.RequiredAcks != sarama.WaitForAll || req.Timeout <= 0 {
+	if req := produceRequest(); req.RequiredAcks != sarama.WaitForAll || req.Timeout <= 0 {
 		t.Errorf("%+v", req)
 	}
 }
@@ -83,9 +83,10 @@ func TestProduceWaitsForAllReplicas(t *testing.T) {
 func TestBatchSentAgainIsThereOnce(t *testing.T) {
 	c, w := logWriter(t, 1)
 	l := w.lane(0)
-	b := l.batch([]record{{key: "w", value: []byte("1")}, {key: "w", value: []byte("2")}})
+	both := []record{{key: "w", value: []byte("1")}, {key: "w", value: []byte("2")}}
+	f := &flight{records: both, batch: l.batch(both)}
 	for range 3 {
-		if a := <-w.submit(0, b); a.err != nil || a.offset != 0 {
+		if a := <-w.submit(l, f); a.err != nil || a.offset != 0 {
 			t.Fatalf("%+v", a)
 		}
 	}

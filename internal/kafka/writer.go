@@ -19,13 +19,14 @@ const maxBatch = 512 << 10
 
 // writer appends records to a topic as an idempotent producer: one batch in
 // flight per partition, repeated byte for byte until it is answered, so that the
-// broker recognises a repeat. Batches grow while one is in flight; nothing else
-// waits.
+// broker recognises a repeat. Batches grow while one is in flight, and under load
+// for a moment longer; see pace.
 type writer struct {
 	client   sarama.Client
 	owner    *Client
 	topic    string
 	maxQueue int // bytes that wait for a partition before put blocks
+	pace     pace
 
 	ctx    context.Context //nolint:containedctx // ended by close
 	cancel context.CancelFunc
@@ -44,7 +45,7 @@ func (c *Client) newWriter(clientID, topic string, maxQueue int) (*writer, error
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
-	w := &writer{client: client, owner: c, topic: topic, maxQueue: maxQueue,
+	w := &writer{client: client, owner: c, topic: topic, maxQueue: maxQueue, pace: newPace(),
 		lanes: make(map[int32]*lane), senders: make(map[*sarama.Broker]chan job)}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w, nil
@@ -106,9 +107,9 @@ const produceTimeout = 10 * time.Second
 
 // job is a batch on its way to a leader.
 type job struct {
-	partition int32
-	batch     *sarama.RecordBatch
-	answers   chan answer // takes one
+	lane    *lane
+	flight  *flight
+	answers chan answer // takes one
 }
 
 type answer struct {
@@ -116,10 +117,10 @@ type answer struct {
 	err    error
 }
 
-// submit hands a batch to the sender of its partition's leader.
-func (w *writer) submit(partition int32, b *sarama.RecordBatch) chan answer {
+// submit hands a flight to the sender of its partition's leader.
+func (w *writer) submit(l *lane, f *flight) chan answer {
 	answers := make(chan answer, 1)
-	leader, err := w.client.Leader(w.topic, partition)
+	leader, err := w.client.Leader(w.topic, l.id)
 	if err != nil {
 		answers <- answer{err: err}
 		return answers
@@ -133,7 +134,7 @@ func (w *writer) submit(partition int32, b *sarama.RecordBatch) chan answer {
 	}
 	w.mu.Unlock()
 	select {
-	case jobs <- job{partition, b, answers}:
+	case jobs <- job{l, f, answers}:
 	case <-w.ctx.Done():
 	}
 	return answers
@@ -141,46 +142,61 @@ func (w *writer) submit(partition int32, b *sarama.RecordBatch) chan answer {
 
 // send makes one request at a time of all batches that wait for a broker.
 func (w *writer) send(broker *sarama.Broker, jobs <-chan job) {
-	var batch []job
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var waiting []job
 	for {
-		batch = batch[:0]
+		waiting = waiting[:0]
 		select {
 		case j := <-jobs:
-			batch = append(batch, j)
+			waiting = append(waiting, j)
 		case <-w.ctx.Done():
 			return
 		}
+		w.pace.wait(timer, w.ctx.Done())
 		for more := true; more; {
 			select {
 			case j := <-jobs:
-				batch = append(batch, j)
+				waiting = append(waiting, j)
 			default:
 				more = false
 			}
 		}
-		w.request(broker, batch)
+		w.request(broker, waiting)
 	}
 }
 
-func (w *writer) produce(batch []job) *sarama.ProduceRequest {
-	req := &sarama.ProduceRequest{
+func produceRequest() *sarama.ProduceRequest {
+	return &sarama.ProduceRequest{
 		RequiredAcks: sarama.WaitForAll, Timeout: int32(produceTimeout.Milliseconds()), Version: 7, //nolint:gosec // seconds
 	}
-	for _, j := range batch {
-		req.AddBatch(w.topic, j.partition, j.batch)
-	}
-	return req
 }
 
-func (w *writer) request(broker *sarama.Broker, batch []job) {
-	res, err := broker.Produce(w.produce(batch))
+// request sends what waits in the lanes of jobs now: all that came up to here.
+func (w *writer) request(broker *sarama.Broker, jobs []job) {
+	req := produceRequest()
+	sent, records := jobs[:0], 0
+	for _, j := range jobs {
+		if b := j.lane.load(j.flight); b != nil {
+			req.AddBatch(w.topic, j.lane.id, b)
+			sent = append(sent, j)
+			records += len(b.Records)
+		} else {
+			j.answers <- answer{err: errClosed} // its lane has failed meanwhile
+		}
+	}
+	if len(sent) == 0 {
+		return
+	}
+	res, err := broker.Produce(req)
+	w.pace.answered(records)
 	if err != nil {
 		_ = broker.Close() // the next look-up of the leader connects anew
 	}
-	for _, j := range batch {
+	for _, j := range sent {
 		a := answer{err: err}
 		if err == nil {
-			switch block := res.GetBlock(w.topic, j.partition); {
+			switch block := res.GetBlock(w.topic, j.lane.id); {
 			case block == nil:
 				a.err = sarama.ErrIncompleteResponse
 			case !errors.Is(block.Err, sarama.ErrNoError):
