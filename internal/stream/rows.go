@@ -103,13 +103,13 @@ func account(m *pb.Account) (wallet.Account, error) {
 }
 
 func keyUses(m *pb.Keys) ([]wallet.KeyUse, error) {
-	if m == nil {
-		return nil, nil
-	}
-	n := len(m.Units)
+	n := len(m.GetUnits())
 	const size = len(wallet.KeyHash{})
-	if len(m.Hashes) != n*size || len(m.OffsetDelta) != n || !optional(len(m.Nanos), n) {
+	if len(m.GetHashes()) != n*size || len(m.GetOffsetDelta()) != n || !optional(len(m.GetNanos()), n) {
 		return nil, fmt.Errorf("%w: columns of the idempotency keys differ in length", ErrRow)
+	}
+	if n == 0 {
+		return nil, nil
 	}
 	uses := make([]wallet.KeyUse, n, n+1) // room for the deposit in hand
 	var offset int64

@@ -83,6 +83,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	for _, m := range []proto.Message{
 		&pb.Deposit{WalletId: "w", Units: 1, Nanos: 2, AcceptedAtMs: 3, Id: 4, IdempotencyKey: "k"}, &pb.Balance{Account: &pb.Account{NextOffset: 3}},
+		&pb.Balance{Account: &pb.Account{RecentKeys: &pb.Keys{}}},
 		&pb.Counter{Window: &pb.Window{FirstMsDelta: []int64{1}, Units: []uint64{1}, OffsetDelta: []int64{1}}}, &pb.Flag{Evidence: evidence()},
 	} {
 		b, _ := proto.Marshal(m)
