@@ -129,3 +129,20 @@ func TestFailures(t *testing.T) {
 		t.Fatalf("after the session's end: %+v", m)
 	}
 }
+
+// The deposits of the window stay in the row for as long as its evidence does.
+func TestPartsStayWithTheEvidence(t *testing.T) {
+	var b streamtest.Book
+	first, second := crossing(4), crossing(9)
+	first.GetCrossing().Parts = &pb.Parts{FirstMsDelta: []int64{1, 2}, Units: []uint64{3, 4}, OffsetDelta: []int64{3, 1}}
+	row := step(t, &b, 0, nil, first)
+	again := crossing(4) // told again, when less of it was left
+	for i, e := range []*pb.FlagEvent{again, raise(1), removal(2, 5)} {
+		if row = step(t, &b, int64(i+1), row, e); !proto.Equal(row.GetParts(), first.GetCrossing().GetParts()) {
+			t.Fatalf("event %d leaves %v", i, row.GetParts())
+		}
+	}
+	if row = step(t, &b, 4, row, second); row.GetParts() != nil || row.GetEvidence().GetOffset() != 9 {
+		t.Fatalf("the next crossing leaves %v", row)
+	}
+}

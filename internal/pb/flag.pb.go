@@ -131,8 +131,10 @@ func (*FlagEvent_Removal) isFlagEvent_Event() {}
 // Crossing says that a deposit took a rolling window above the threshold.
 // It is versioned by evidence.offset: sent again it changes nothing.
 type Crossing struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Evidence      *Evidence              `protobuf:"bytes,1,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Evidence *Evidence              `protobuf:"bytes,1,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	// What was in the window, as far as the sender's row held it then.
+	Parts         *Parts `protobuf:"bytes,2,opt,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -174,6 +176,99 @@ func (x *Crossing) GetEvidence() *Evidence {
 	return nil
 }
 
+func (x *Crossing) GetParts() *Parts {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// Parts are deposits, as columns, ordered by time: one each, or several that share
+// an aligned part of the period. The columns are those of Window.
+type Parts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FirstMsDelta  []int64                `protobuf:"varint,1,rep,packed,name=first_ms_delta,json=firstMsDelta,proto3" json:"first_ms_delta,omitempty"`
+	SpanMs        []int64                `protobuf:"varint,2,rep,packed,name=span_ms,json=spanMs,proto3" json:"span_ms,omitempty"`
+	Units         []uint64               `protobuf:"varint,3,rep,packed,name=units,proto3" json:"units,omitempty"`
+	Nanos         []uint32               `protobuf:"varint,4,rep,packed,name=nanos,proto3" json:"nanos,omitempty"`
+	Deposits      []uint32               `protobuf:"varint,5,rep,packed,name=deposits,proto3" json:"deposits,omitempty"`
+	OffsetDelta   []int64                `protobuf:"zigzag64,6,rep,packed,name=offset_delta,json=offsetDelta,proto3" json:"offset_delta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Parts) Reset() {
+	*x = Parts{}
+	mi := &file_proto_flag_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Parts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Parts) ProtoMessage() {}
+
+func (x *Parts) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_flag_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Parts.ProtoReflect.Descriptor instead.
+func (*Parts) Descriptor() ([]byte, []int) {
+	return file_proto_flag_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Parts) GetFirstMsDelta() []int64 {
+	if x != nil {
+		return x.FirstMsDelta
+	}
+	return nil
+}
+
+func (x *Parts) GetSpanMs() []int64 {
+	if x != nil {
+		return x.SpanMs
+	}
+	return nil
+}
+
+func (x *Parts) GetUnits() []uint64 {
+	if x != nil {
+		return x.Units
+	}
+	return nil
+}
+
+func (x *Parts) GetNanos() []uint32 {
+	if x != nil {
+		return x.Nanos
+	}
+	return nil
+}
+
+func (x *Parts) GetDeposits() []uint32 {
+	if x != nil {
+		return x.Deposits
+	}
+	return nil
+}
+
+func (x *Parts) GetOffsetDelta() []int64 {
+	if x != nil {
+		return x.OffsetDelta
+	}
+	return nil
+}
+
 // Evidence is why a wallet was flagged.
 type Evidence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -193,7 +288,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_proto_flag_proto_msgTypes[2]
+	mi := &file_proto_flag_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -205,7 +300,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_flag_proto_msgTypes[2]
+	mi := &file_proto_flag_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -218,7 +313,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_proto_flag_proto_rawDescGZIP(), []int{2}
+	return file_proto_flag_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Evidence) GetPartition() int32 {
@@ -289,7 +384,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_proto_flag_proto_msgTypes[3]
+	mi := &file_proto_flag_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +396,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_flag_proto_msgTypes[3]
+	mi := &file_proto_flag_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +409,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_proto_flag_proto_rawDescGZIP(), []int{3}
+	return file_proto_flag_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Rule) GetThresholdUnits() uint64 {
@@ -349,7 +444,7 @@ type OperatorRaise struct {
 
 func (x *OperatorRaise) Reset() {
 	*x = OperatorRaise{}
-	mi := &file_proto_flag_proto_msgTypes[4]
+	mi := &file_proto_flag_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +456,7 @@ func (x *OperatorRaise) String() string {
 func (*OperatorRaise) ProtoMessage() {}
 
 func (x *OperatorRaise) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_flag_proto_msgTypes[4]
+	mi := &file_proto_flag_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +469,7 @@ func (x *OperatorRaise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRaise.ProtoReflect.Descriptor instead.
 func (*OperatorRaise) Descriptor() ([]byte, []int) {
-	return file_proto_flag_proto_rawDescGZIP(), []int{4}
+	return file_proto_flag_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *OperatorRaise) GetEventId() uint64 {
@@ -405,7 +500,7 @@ type OperatorRemoval struct {
 
 func (x *OperatorRemoval) Reset() {
 	*x = OperatorRemoval{}
-	mi := &file_proto_flag_proto_msgTypes[5]
+	mi := &file_proto_flag_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +512,7 @@ func (x *OperatorRemoval) String() string {
 func (*OperatorRemoval) ProtoMessage() {}
 
 func (x *OperatorRemoval) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_flag_proto_msgTypes[5]
+	mi := &file_proto_flag_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +525,7 @@ func (x *OperatorRemoval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRemoval.ProtoReflect.Descriptor instead.
 func (*OperatorRemoval) Descriptor() ([]byte, []int) {
-	return file_proto_flag_proto_rawDescGZIP(), []int{5}
+	return file_proto_flag_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *OperatorRemoval) GetEventId() uint64 {
@@ -464,9 +559,17 @@ const file_proto_flag_proto_rawDesc = "" +
 	"\bcrossing\x18\x02 \x01(\v2\x11.coinbit.CrossingH\x00R\bcrossing\x12.\n" +
 	"\x05raise\x18\x03 \x01(\v2\x16.coinbit.OperatorRaiseH\x00R\x05raise\x124\n" +
 	"\aremoval\x18\x04 \x01(\v2\x18.coinbit.OperatorRemovalH\x00R\aremovalB\a\n" +
-	"\x05event\"9\n" +
+	"\x05event\"_\n" +
 	"\bCrossing\x12-\n" +
-	"\bevidence\x18\x01 \x01(\v2\x11.coinbit.EvidenceR\bevidence\"\x8d\x02\n" +
+	"\bevidence\x18\x01 \x01(\v2\x11.coinbit.EvidenceR\bevidence\x12$\n" +
+	"\x05parts\x18\x02 \x01(\v2\x0e.coinbit.PartsR\x05parts\"\xb1\x01\n" +
+	"\x05Parts\x12$\n" +
+	"\x0efirst_ms_delta\x18\x01 \x03(\x03R\ffirstMsDelta\x12\x17\n" +
+	"\aspan_ms\x18\x02 \x03(\x03R\x06spanMs\x12\x14\n" +
+	"\x05units\x18\x03 \x03(\x04R\x05units\x12\x14\n" +
+	"\x05nanos\x18\x04 \x03(\rR\x05nanos\x12\x1a\n" +
+	"\bdeposits\x18\x05 \x03(\rR\bdeposits\x12!\n" +
+	"\foffset_delta\x18\x06 \x03(\x12R\voffsetDelta\"\x8d\x02\n" +
 	"\bEvidence\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12&\n" +
@@ -502,26 +605,28 @@ func file_proto_flag_proto_rawDescGZIP() []byte {
 	return file_proto_flag_proto_rawDescData
 }
 
-var file_proto_flag_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_proto_flag_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_proto_flag_proto_goTypes = []any{
 	(*FlagEvent)(nil),       // 0: coinbit.FlagEvent
 	(*Crossing)(nil),        // 1: coinbit.Crossing
-	(*Evidence)(nil),        // 2: coinbit.Evidence
-	(*Rule)(nil),            // 3: coinbit.Rule
-	(*OperatorRaise)(nil),   // 4: coinbit.OperatorRaise
-	(*OperatorRemoval)(nil), // 5: coinbit.OperatorRemoval
+	(*Parts)(nil),           // 2: coinbit.Parts
+	(*Evidence)(nil),        // 3: coinbit.Evidence
+	(*Rule)(nil),            // 4: coinbit.Rule
+	(*OperatorRaise)(nil),   // 5: coinbit.OperatorRaise
+	(*OperatorRemoval)(nil), // 6: coinbit.OperatorRemoval
 }
 var file_proto_flag_proto_depIdxs = []int32{
 	1, // 0: coinbit.FlagEvent.crossing:type_name -> coinbit.Crossing
-	4, // 1: coinbit.FlagEvent.raise:type_name -> coinbit.OperatorRaise
-	5, // 2: coinbit.FlagEvent.removal:type_name -> coinbit.OperatorRemoval
-	2, // 3: coinbit.Crossing.evidence:type_name -> coinbit.Evidence
-	3, // 4: coinbit.Evidence.rule:type_name -> coinbit.Rule
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 1: coinbit.FlagEvent.raise:type_name -> coinbit.OperatorRaise
+	6, // 2: coinbit.FlagEvent.removal:type_name -> coinbit.OperatorRemoval
+	3, // 3: coinbit.Crossing.evidence:type_name -> coinbit.Evidence
+	2, // 4: coinbit.Crossing.parts:type_name -> coinbit.Parts
+	4, // 5: coinbit.Evidence.rule:type_name -> coinbit.Rule
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_proto_flag_proto_init() }
@@ -540,7 +645,7 @@ func file_proto_flag_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_flag_proto_rawDesc), len(file_proto_flag_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -519,6 +519,8 @@ type Flag struct {
 	Removals      uint32    `protobuf:"varint,7,opt,name=removals,proto3" json:"removals,omitempty"`
 	LastRemovalMs int64     `protobuf:"varint,8,opt,name=last_removal_ms,json=lastRemovalMs,proto3" json:"last_removal_ms,omitempty"`
 	RaisedAtMs    int64     `protobuf:"varint,9,opt,name=raised_at_ms,json=raisedAtMs,proto3" json:"raised_at_ms,omitempty"`
+	// What was in the window of the evidence.
+	Parts         *Parts `protobuf:"bytes,10,opt,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +616,13 @@ func (x *Flag) GetRaisedAtMs() int64 {
 		return x.RaisedAtMs
 	}
 	return 0
+}
+
+func (x *Flag) GetParts() *Parts {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
 }
 
 // Claim is the value of the reserved key "_claim" in each table partition: its
@@ -717,7 +726,7 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\bPastRule\x12!\n" +
 	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12\x1f\n" +
 	"\vupto_offset\x18\x02 \x01(\x03R\n" +
-	"uptoOffset\"\xc1\x02\n" +
+	"uptoOffset\"\xe7\x02\n" +
 	"\x04Flag\x12\x1f\n" +
 	"\vnext_offset\x18\x01 \x01(\x03R\n" +
 	"nextOffset\x12\x19\n" +
@@ -729,7 +738,9 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\bremovals\x18\a \x01(\rR\bremovals\x12&\n" +
 	"\x0flast_removal_ms\x18\b \x01(\x03R\rlastRemovalMs\x12 \n" +
 	"\fraised_at_ms\x18\t \x01(\x03R\n" +
-	"raisedAtMs\">\n" +
+	"raisedAtMs\x12$\n" +
+	"\x05parts\x18\n" +
+	" \x01(\v2\x0e.coinbit.PartsR\x05parts\">\n" +
 	"\x05Claim\x12\x1f\n" +
 	"\vproducer_id\x18\x01 \x01(\x03R\n" +
 	"producerId\x12\x14\n" +
@@ -759,22 +770,24 @@ var file_proto_tables_proto_goTypes = []any{
 	(*Claim)(nil),    // 7: coinbit.Claim
 	(*Evidence)(nil), // 8: coinbit.Evidence
 	(*Rule)(nil),     // 9: coinbit.Rule
+	(*Parts)(nil),    // 10: coinbit.Parts
 }
 var file_proto_tables_proto_depIdxs = []int32{
-	1, // 0: coinbit.Account.recent_keys:type_name -> coinbit.Keys
-	0, // 1: coinbit.Balance.account:type_name -> coinbit.Account
-	0, // 2: coinbit.Counter.account:type_name -> coinbit.Account
-	4, // 3: coinbit.Counter.window:type_name -> coinbit.Window
-	8, // 4: coinbit.Counter.tip:type_name -> coinbit.Evidence
-	9, // 5: coinbit.Window.rule:type_name -> coinbit.Rule
-	5, // 6: coinbit.Window.past:type_name -> coinbit.PastRule
-	9, // 7: coinbit.PastRule.rule:type_name -> coinbit.Rule
-	8, // 8: coinbit.Flag.evidence:type_name -> coinbit.Evidence
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	1,  // 0: coinbit.Account.recent_keys:type_name -> coinbit.Keys
+	0,  // 1: coinbit.Balance.account:type_name -> coinbit.Account
+	0,  // 2: coinbit.Counter.account:type_name -> coinbit.Account
+	4,  // 3: coinbit.Counter.window:type_name -> coinbit.Window
+	8,  // 4: coinbit.Counter.tip:type_name -> coinbit.Evidence
+	9,  // 5: coinbit.Window.rule:type_name -> coinbit.Rule
+	5,  // 6: coinbit.Window.past:type_name -> coinbit.PastRule
+	9,  // 7: coinbit.PastRule.rule:type_name -> coinbit.Rule
+	8,  // 8: coinbit.Flag.evidence:type_name -> coinbit.Evidence
+	10, // 9: coinbit.Flag.parts:type_name -> coinbit.Parts
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_proto_tables_proto_init() }

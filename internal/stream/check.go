@@ -62,6 +62,12 @@ func CheckFlagEvent(r Record, value any) (wallet.FlagEvent, error) {
 		if e.Crossing.Partition != r.Partition || e.Crossing.Offset < 0 {
 			return e, fmt.Errorf("crossing names an impossible deposit %d:%d", e.Crossing.Partition, e.Crossing.Offset)
 		}
+		if e.Parts, err = LoadParts(v.Crossing.GetParts()); err != nil {
+			return e, fmt.Errorf("crossing: %w", err)
+		}
+		if len(e.Parts) > wallet.MaxParts {
+			return e, fmt.Errorf("crossing names %d deposits, at most %d are kept", len(e.Parts), wallet.MaxParts)
+		}
 	case *pb.FlagEvent_Raise:
 		e.Raise, e.ID, e.At = true, v.Raise.GetEventId(), v.Raise.GetAtMs()
 	case *pb.FlagEvent_Removal:

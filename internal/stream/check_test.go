@@ -10,6 +10,7 @@ import (
 
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
 )
 
 func TestCheckDeposit(t *testing.T) {
@@ -61,11 +62,19 @@ func TestCheckFlagEvent(t *testing.T) {
 	cross := func(partition int32) *pb.FlagEvent {
 		return &pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: &pb.Evidence{Partition: partition, Offset: 4}}}}
 	}
+	with := func(deposits, times int) *pb.FlagEvent {
+		e := cross(home)
+		e.GetCrossing().Parts = &pb.Parts{FirstMsDelta: make([]int64, times), Units: make([]uint64, deposits), OffsetDelta: make([]int64, deposits)}
+		return e
+	}
 	for _, c := range []struct {
 		value  any
 		reason string
 	}{
 		{cross(home), ""},
+		{with(wallet.MaxParts, wallet.MaxParts), ""},
+		{with(wallet.MaxParts+1, wallet.MaxParts+1), "at most"},
+		{with(2, 1), "differ in length"},
 		{&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{}}}, ""},
 		{&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Removal{Removal: &pb.OperatorRemoval{RemovedUpto: 5}}}, ""},
 		{cross(home + 1), "impossible deposit"},

@@ -73,11 +73,12 @@ func LoadFlag(v any) (wallet.Flag, error) {
 	if err != nil || m == nil {
 		return wallet.Flag{}, err
 	}
+	parts, err := LoadParts(m.Parts)
 	return wallet.Flag{
 		NextOffset: m.NextOffset, NextTip: m.NextTip, RemovedUpto: m.RemovedUpto, OpRaised: m.OpRaised,
 		RecentEventIDs: m.RecentEventIds, Evidence: LoadEvidence(m.Evidence),
-		Removals: m.Removals, LastRemovalAt: m.LastRemovalMs, RaisedAt: m.RaisedAtMs,
-	}, nil
+		Removals: m.Removals, LastRemovalAt: m.LastRemovalMs, RaisedAt: m.RaisedAtMs, Parts: parts,
+	}, err
 }
 
 // StoreFlag is the row of a flag.
@@ -85,7 +86,7 @@ func StoreFlag(f wallet.Flag) *pb.Flag {
 	return &pb.Flag{
 		NextOffset: f.NextOffset, NextTip: f.NextTip, RemovedUpto: f.RemovedUpto, OpRaised: f.OpRaised,
 		RecentEventIds: f.RecentEventIDs, Evidence: StoreEvidence(f.Evidence),
-		Removals: f.Removals, LastRemovalMs: f.LastRemovalAt, RaisedAtMs: f.RaisedAt,
+		Removals: f.Removals, LastRemovalMs: f.LastRemovalAt, RaisedAtMs: f.RaisedAt, Parts: StoreParts(f.Parts),
 	}
 }
 
@@ -184,53 +185,77 @@ func window(m *pb.Window) (wallet.Window, error) {
 	if m == nil {
 		return wallet.Window{}, nil
 	}
-	n := len(m.FirstMsDelta)
-	if len(m.Units) != n || len(m.OffsetDelta) != n ||
-		!optional(len(m.SpanMs), n) || !optional(len(m.Nanos), n) || !optional(len(m.Deposits), n) {
-		return wallet.Window{}, fmt.Errorf("%w: columns of the window differ in length", ErrRow)
-	}
 	w := wallet.Window{Rule: loadRule(m.Rule), Anchor: m.AnchorMs, OtherAnchor: m.OtherAnchorMs, OtherIdle: m.OtherIdle,
 		RuleChanges: m.RuleChanges}
 	for _, past := range m.Past {
 		w.Past = append(w.Past, wallet.PastRule{Rule: loadRule(past.Rule), Upto: past.UptoOffset})
 	}
+	var err error
+	w.Cells, err = loadCells(m)
+	return w, err
+}
+
+// columns are cells as pb.Window and pb.Parts have them.
+type columns interface {
+	GetFirstMsDelta() []int64
+	GetSpanMs() []int64
+	GetUnits() []uint64
+	GetNanos() []uint32
+	GetDeposits() []uint32
+	GetOffsetDelta() []int64
+}
+
+func loadCells(m columns) ([]wallet.Cell, error) {
+	deltas, spans, units, nanos := m.GetFirstMsDelta(), m.GetSpanMs(), m.GetUnits(), m.GetNanos()
+	deposits, offsets := m.GetDeposits(), m.GetOffsetDelta()
+	n := len(deltas)
+	if len(units) != n || len(offsets) != n || !optional(len(spans), n) || !optional(len(nanos), n) || !optional(len(deposits), n) {
+		return nil, fmt.Errorf("%w: columns of the window differ in length", ErrRow)
+	}
 	if n == 0 {
-		return w, nil
+		return nil, nil
 	}
-	w.Cells = make([]wallet.Cell, n, n+1) // room for the deposit in hand
+	cells := make([]wallet.Cell, n, n+1) // room for the deposit in hand
 	var first, offset int64
-	for i := range w.Cells {
-		first += m.FirstMsDelta[i]
-		offset += m.OffsetDelta[i]
-		c := &w.Cells[i]
-		*c = wallet.Cell{First: first, Last: first, Sum: wallet.Amount{Units: m.Units[i]}, Count: 1, Offset: offset}
-		if len(m.SpanMs) > 0 {
-			c.Last += m.SpanMs[i]
+	for i := range cells {
+		first += deltas[i]
+		offset += offsets[i]
+		c := &cells[i]
+		*c = wallet.Cell{First: first, Last: first, Sum: wallet.Amount{Units: units[i]}, Count: 1, Offset: offset}
+		if len(spans) > 0 {
+			c.Last += spans[i]
 		}
-		if len(m.Nanos) > 0 {
-			c.Sum.Nanos = m.Nanos[i]
+		if len(nanos) > 0 {
+			c.Sum.Nanos = nanos[i]
 		}
-		if len(m.Deposits) > 0 {
-			c.Count = m.Deposits[i]
+		if len(deposits) > 0 {
+			c.Count = deposits[i]
 		}
 	}
-	return w, nil
+	return cells, nil
 }
 
 func optional(n, want int) bool { return n == 0 || n == want }
 
 func windowRow(w wallet.Window) *pb.Window {
-	n := len(w.Cells)
+	cells := storeCells(w.Cells)
 	m := &pb.Window{
-		Rule: storeRule(w.Rule), AnchorMs: w.Anchor, OtherAnchorMs: w.OtherAnchor, OtherIdle: w.OtherIdle,
-		FirstMsDelta: make([]int64, n), Units: make([]uint64, n), OffsetDelta: make([]int64, n), RuleChanges: w.RuleChanges,
+		Rule: storeRule(w.Rule), AnchorMs: w.Anchor, OtherAnchorMs: w.OtherAnchor, OtherIdle: w.OtherIdle, RuleChanges: w.RuleChanges,
+		FirstMsDelta: cells.FirstMsDelta, SpanMs: cells.SpanMs, Units: cells.Units, Nanos: cells.Nanos,
+		Deposits: cells.Deposits, OffsetDelta: cells.OffsetDelta,
 	}
 	for _, past := range w.Past {
 		m.Past = append(m.Past, &pb.PastRule{Rule: storeRule(past.Rule), UptoOffset: past.Upto})
 	}
+	return m
+}
+
+func storeCells(cells []wallet.Cell) *pb.Parts {
+	n := len(cells)
+	m := &pb.Parts{FirstMsDelta: make([]int64, n), Units: make([]uint64, n), OffsetDelta: make([]int64, n)}
 	var first, offset int64
-	for i := range w.Cells {
-		c := &w.Cells[i]
+	for i := range cells {
+		c := &cells[i]
 		m.FirstMsDelta[i], m.Units[i], m.OffsetDelta[i] = c.First-first, c.Sum.Units, c.Offset-offset
 		first, offset = c.First, c.Offset
 		if c.Last != c.First {
@@ -251,6 +276,17 @@ func windowRow(w wallet.Window) *pb.Window {
 		}
 	}
 	return m
+}
+
+// LoadParts translates the deposits of a window; nil are none. Its error is ErrRow.
+func LoadParts(m *pb.Parts) ([]wallet.Cell, error) { return loadCells(m) }
+
+// StoreParts translates the deposits of a window; none are nil.
+func StoreParts(cells []wallet.Cell) *pb.Parts {
+	if len(cells) == 0 {
+		return nil
+	}
+	return storeCells(cells)
 }
 
 // LoadEvidence translates evidence; nil stays nil.

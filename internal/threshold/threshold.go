@@ -46,7 +46,9 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 	if outcome.Emit {
 		ctx.Emit(stream.FlagWalletStream, ctx.Key(), &pb.FlagEvent{
 			WalletId: ctx.Key(),
-			Event:    &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: stream.StoreEvidence(counter.Tip)}},
+			Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{
+				Evidence: stream.StoreEvidence(counter.Tip), Parts: stream.StoreParts(counter.Parts()),
+			}},
 		})
 	}
 	ctx.SetValue(counter)

@@ -143,3 +143,18 @@ func TestFailures(t *testing.T) {
 		t.Fatalf("after the session's end: %+v", m)
 	}
 }
+
+// A crossing tells what was in its window.
+func TestCrossingCarriesItsDeposits(t *testing.T) {
+	var b streamtest.Book
+	row, _ := step(t, &b, 3, nil, deposit(6000, 0, 1))
+	m := &streamtest.Message{From: stream.DepositStream, ID: "w", Position: 8, Row: row}
+	if err := m.Run(processor{b.Env()}.deposit, deposit(5000, 1000, 2)); err != nil {
+		t.Fatal(err)
+	}
+	parts := m.Emitted[0].(*pb.FlagEvent).GetCrossing().GetParts()
+	want := &pb.Parts{FirstMsDelta: []int64{start, 1000}, Units: []uint64{6000, 5000}, OffsetDelta: []int64{3, 5}}
+	if !proto.Equal(parts, want) {
+		t.Fatalf("%v, want %v", parts, want)
+	}
+}

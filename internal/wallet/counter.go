@@ -37,6 +37,24 @@ type Outcome struct {
 	RuleChanged bool
 }
 
+// MaxParts bounds Parts, so that a row of the flagger table stays small too.
+const MaxParts = 128
+
+// Parts are the deposits of the window that Tip tells of, as far as the row still
+// holds them: the latest MaxParts, oldest first.
+func (c *Counter) Parts() []Cell {
+	if c.Tip == nil {
+		return nil
+	}
+	var parts []Cell
+	for _, cell := range c.Window.Cells {
+		if cell.Last > c.Tip.WindowStart && cell.First <= c.Tip.WindowEnd && cell.Offset <= c.Tip.Offset {
+			parts = append(parts, cell)
+		}
+	}
+	return parts[max(0, len(parts)-MaxParts):]
+}
+
 // Apply folds d in, in the order of the partition, under the rule in force. It
 // looks at the row and at d alone: the same log gives the same rows and the
 // same crossings, wherever a processor was restarted. A repeat of any deposit up to

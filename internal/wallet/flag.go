@@ -10,6 +10,7 @@ const keptEvents = 16
 type FlagEvent struct {
 	Offset   int64 // on flag_wallet
 	Crossing *Evidence
+	Parts    []Cell // of the crossing's window, see Counter.Parts
 	Raise    bool
 	Remove   bool
 	ID       uint64 // of an operator's event
@@ -28,6 +29,7 @@ type Flag struct {
 	OpRaised       bool
 	RecentEventIDs []uint64 // oldest first
 	Evidence       *Evidence
+	Parts          []Cell // of the evidence's window
 	Removals       uint32
 	LastRemovalAt  int64
 	RaisedAt       int64
@@ -49,7 +51,7 @@ func (f *Flag) Apply(e FlagEvent) Verdict {
 			return Repeated
 		}
 		evidence := *e.Crossing // the row's own
-		f.NextTip, f.Evidence = evidence.Offset+1, &evidence
+		f.NextTip, f.Evidence, f.Parts = evidence.Offset+1, &evidence, e.Parts
 		return Applied
 	}
 	if e.ID != 0 {
