@@ -79,9 +79,9 @@ type message struct {
 
 // put is a row on its way into the changelog.
 type put struct {
-	key   int
-	row   *row
-	input int64 // offset of the message; -1: a repair
+	key    int
+	row    *row
+	inputs []int64 // offsets of the messages; none: a repair
 }
 
 // emit is a crossing on its way into the flag log.
@@ -387,7 +387,7 @@ func (w *world) recover(o *owner) {
 	o.running = o.hasClaim
 	for k, again := range repair {
 		if again {
-			o.put(put{k, o.rows[k], -1})
+			o.put(put{key: k, row: o.rows[k]}, false, w.bug)
 		}
 	}
 	w.log("group %d/%d: instance %d recovers to %d, reads on at %d", g, p, o.instance, o.offset, o.next)
@@ -404,8 +404,20 @@ func (w *world) drop(o *owner) {
 
 // --- the processor
 
-func (o *owner) put(x put) {
+// put queues a row, or puts it in the place of the newest of its key that waits.
+func (o *owner) put(x put, replaces bool, bug string) {
 	o.pending[x.key] = x.row
+	i := len(o.puts) - 1
+	for i >= 0 && o.puts[i].key != x.key {
+		i--
+	}
+	if replaces && i >= 0 {
+		o.puts[i].inputs = append(slices.Clone(o.puts[i].inputs), x.inputs...)
+		if bug != "older row in place of the newer" {
+			o.puts[i].row = x.row
+		}
+		return
+	}
 	o.waiting[x.key]++
 	o.puts = append(o.puts, x)
 }
@@ -456,7 +468,7 @@ func (w *world) process(o *owner) {
 		verdict = c.flag.Apply(e.e)
 	}
 	again := verdict == wallet.Redelivered
-	o.put(put{key, c, at})
+	o.put(put{key, c, []int64{at}}, w.pick(2) == 0, w.bug)
 	if w.bug != "marks before the answer" {
 		m.missing++
 	}
@@ -521,7 +533,9 @@ func (w *world) answered(o *owner) {
 			o.pending[x.key] = nil
 		}
 		if w.bug != "marks before the answer" {
-			o.done(x.input)
+			for _, input := range x.inputs {
+				o.done(input)
+			}
 		}
 	}
 	o.wire, o.wireAt = nil, -1
