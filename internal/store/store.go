@@ -154,10 +154,13 @@ func (s *Store) open() error {
 		// Any damage must be an error: skipping a batch in the middle of a
 		// journal, or a table that the manifest names, would leave a later
 		// offset over missing values.
-		Strict:             opt.StrictAll,
-		Filter:             filter.NewBloomFilter(10),
-		WriteBuffer:        int(s.share(8)), // it has two
-		BlockCacheCapacity: int(s.share(8)),
+		Strict:      opt.StrictAll,
+		Filter:      filter.NewBloomFilter(10),
+		WriteBuffer: int(s.share(8)), // it has two
+		// A batch goes through the journal, whatever its size: that is the one way
+		// that the marks of batches are made for.
+		DisableLargeBatchTransaction: true,
+		BlockCacheCapacity:           int(s.share(8)),
 		// Twice as lazy as the default: recovery writes much and reads little.
 		CompactionL0Trigger: 8, WriteL0SlowdownTrigger: 16, WriteL0PauseTrigger: 24,
 	})
