@@ -163,7 +163,7 @@ func (w *world) log(format string, args ...any) {
 }
 
 func newWorld(bug string, pick func(int) int) *world {
-	w := &world{pick: pick, bug: bug, faults: 12, clock: 1000}
+	w := &world{pick: pick, bug: bug, clock: 1000}
 	for g := range groups {
 		for p := range partitions {
 			for i := range instances {
@@ -184,6 +184,7 @@ func newWorld(bug string, pick func(int) int) *world {
 			}
 		}
 	}
+	w.faults = 12
 	return w
 }
 
@@ -365,6 +366,11 @@ func (w *world) recover(o *owner) {
 	if w.bug == "recovery stops before the claim" && end > 1 {
 		end = max(o.offset+1, end-1-int64(w.pick(2)))
 	}
+	short := w.faults > 0 && end > o.offset+1 && w.pick(8) == 0
+	if short { // its session ends, or a late leader tells an old end of the log
+		w.faults--
+		end = o.offset + 1 + int64(w.pick(int(end-o.offset-1)))
+	}
 	var repair [wallets]bool
 	for at := o.offset + 1; at < end; at++ {
 		r := t.records[at]
@@ -377,6 +383,15 @@ func (w *world) recover(o *owner) {
 			continue
 		}
 		o.rows[r.key], repair[r.key] = r.row, false
+	}
+	if short && w.pick(2) == 0 && o.offset >= 0 { // what it has read may be on disk
+		w.disks[g][o.instance][p] = disk{o.rows, o.offset}
+		w.diskIsPrefix(g, p, w.disks[g][o.instance][p])
+	}
+	if short && w.bug != "recovery in part taken for whole" {
+		w.log("group %d/%d: instance %d recovers in part, to %d", g, p, o.instance, o.offset)
+		w.drop(o)
+		return
 	}
 	o.next = w.committed[g][p]
 	if o.next < 0 {
