@@ -82,12 +82,12 @@ func TestCommandLine(t *testing.T) {
 		{"-service=broker -broker_name=api", exitUsage, []string{"balance, flagger or threshold"}},
 		{"-service=api -broker_name=balance", exitUsage, []string{"-broker_name goes with"}},
 		{"-service=flag", exitUsage, []string{"-wallet is missing"}},
-		{"-service=api -remove", exitUsage, []string{"go with -service=flag"}},
-		{"-service=api -acls", exitUsage, []string{"go with -service=topics"}},
+		{"-service=api -remove", exitUsage, []string{"goes with -service=flag"}},
+		{"-service=api -acls", exitUsage, []string{"goes with -service=topics"}},
 		{"-service=topics -principal User:%s", exitUsage, []string{"-principal goes with -acls"}},
 		{"-service=topics -acls -principal User:x", exitUsage, []string{"-principal", "%s"}},
 		{"-service=api -rate 5", exitUsage, []string{"-rate goes with -service=loadgen"}},
-		{"-service=loadgen -wallet w", exitUsage, []string{"go with -service=flag"}},
+		{"-service=loadgen -wallet w", exitUsage, []string{"goes with -service=flag"}},
 		{"-service=loadgen -h", exitOK, []string{"-zipf", "all alike", "default 64"}},
 		{"-service=loadgen -rate -5", exitUsage, []string{"-rate: got -5, takes"}},
 		{"-service=loadgen -checks 1 -deposits 5", exitUsage, []string{"-deposits: there are none"}},
@@ -347,7 +347,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if _, ok := find(cmd.Service); !ok || cmd.Service == "broker" || (cmd.Service == "flag") != (cmd.Wallet != "") || cmd.Remove && cmd.Service != "flag" {
+		if _, ok := find(cmd.Service); !ok || cmd.Service == "broker" ||
+			(cmd.Service == "flag" || cmd.Service == "statement") != (cmd.Wallet != "") || cmd.Remove && cmd.Service != "flag" {
 			t.Fatalf("accepted %+v", cmd)
 		}
 	})

@@ -157,6 +157,13 @@ func (w *Window) highest(t int64, b bound) (most Amount, end int64, deposits uin
 	}
 }
 
+// Highest is the largest sum of any window that holds time t, in Unix milliseconds,
+// as far as the row still holds what was in it.
+func (w *Window) Highest(t int64) Amount {
+	most, _, _ := w.highest(boundedTime(t), touches)
+	return most
+}
+
 // insert adds d and drops what no later deposit needs.
 func (w *Window) insert(d Deposit) {
 	t := boundedTime(d.At)
