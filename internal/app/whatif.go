@@ -72,6 +72,7 @@ func runWhatIf(ctx context.Context, rt *Runtime, cmd Command) error {
 		return err
 	}
 	q.Partitions = cluster.Partitions
+	easeGC(rt.cfg.StateMemory)
 	began := time.Now()
 	show, end := rt.progress("whatif", "deposits")
 	q.Progress = show

@@ -96,21 +96,19 @@ func (c *counter) add(n int64) {
 // Deposit is what a record of the deposit log says, or why balance and threshold do
 // not fold it.
 func Deposit(m *sarama.ConsumerMessage, partitions int32) (wallet.Deposit, error) {
-	return stream.CheckDeposit(recordOf(m, partitions), decoded(deposits.Decode, m))
+	return check(m, string(m.Key), partitions)
+}
+
+// check is Deposit for those who have the key as a string already.
+func check(m *sarama.ConsumerMessage, key string, partitions int32) (wallet.Deposit, error) {
+	return stream.CheckDeposit(stream.Record{Key: key, Partition: m.Partition, Offset: m.Offset, Partitions: partitions},
+		decoded(new(stream.DepositEncoder).Decode, m))
 }
 
 // FlagEvent is Deposit for flag_wallet and the flagger.
 func FlagEvent(m *sarama.ConsumerMessage, partitions int32) (wallet.FlagEvent, error) {
-	return stream.CheckFlagEvent(recordOf(m, partitions), decoded(flagEvents.Decode, m))
-}
-
-var (
-	deposits   stream.DepositEncoder
-	flagEvents stream.FlagEventEncoder
-)
-
-func recordOf(m *sarama.ConsumerMessage, partitions int32) stream.Record {
-	return stream.Record{Key: string(m.Key), Partition: m.Partition, Offset: m.Offset, Partitions: partitions}
+	return stream.CheckFlagEvent(stream.Record{Key: string(m.Key), Partition: m.Partition, Offset: m.Offset, Partitions: partitions},
+		decoded(new(stream.FlagEventEncoder).Decode, m))
 }
 
 // decoded is a record's value as Goka hands it to a callback: nil for none.

@@ -39,8 +39,6 @@ type Answer struct {
 // Verdicts are what one rule would do.
 type Verdicts struct {
 	Rule wallet.Rule
-	// Crossings is how often a window would have gone above the threshold.
-	Crossings int64
 	// Flags are the wallets flagged, each by its first crossing, by time.
 	Flags []Flag
 	// New would be flagged by this rule and not by the first one of the WhatIf; Gone
@@ -90,8 +88,10 @@ type fold struct {
 }
 
 // replayed is a wallet. Its account is the same under every rule; windows and flags
-// are a rule each.
+// are a rule each. A window is kept until its rule has flagged the wallet, which only
+// an operator could undo: so the busiest wallets are soon the cheapest.
 type replayed struct {
+	id      string
 	account wallet.Account
 	windows []wallet.Window // none yet: no deposit in the span
 	flags   []*Flag         // nil: not flagged
@@ -103,29 +103,31 @@ func newFold(q WhatIf) *fold {
 
 func (f *fold) deposit(m *sarama.ConsumerMessage) error {
 	f.answer.Records++
-	d, reason := Deposit(m, f.Partitions)
+	w := f.wallets[string(m.Key)]
+	if w == nil {
+		w = &replayed{id: string(m.Key)}
+	}
+	d, reason := check(m, w.id, f.Partitions)
 	if reason != nil {
 		f.answer.SetAside++
 		return nil
 	}
-	w := f.wallets[string(m.Key)]
-	if w == nil {
-		w = new(replayed)
-		f.wallets[string(m.Key)] = w
+	if w.account.NextOffset == 0 {
+		f.wallets[w.id] = w
 	}
 	verdict := w.account.Apply(d)
 	if verdict == wallet.Overflow {
 		f.answer.SetAside++
 	}
 	if verdict == wallet.Applied && d.At >= f.From && (f.To == 0 || d.At < f.To) {
-		f.judge(w, m.Key, d)
+		f.judge(w, d)
 	}
 	return nil
 }
 
 // judge holds a deposit that counts against every rule. A row's room depends on its
 // account, so each window is judged beside it, as in the threshold table.
-func (f *fold) judge(w *replayed, key []byte, d wallet.Deposit) {
+func (f *fold) judge(w *replayed, d wallet.Deposit) {
 	a := &f.answer
 	if w.windows == nil {
 		w.windows, w.flags = make([]wallet.Window, len(f.Rules)), make([]*Flag, len(f.Rules))
@@ -138,16 +140,15 @@ func (f *fold) judge(w *replayed, key []byte, d wallet.Deposit) {
 	a.FirstAt, a.LastAt = min(a.FirstAt, d.At), max(a.LastAt, d.At)
 	row := wallet.Counter{Account: w.account}
 	for i, rule := range f.Rules {
-		row.Window = w.windows[i]
-		crossed, _ := row.Judge(d, rule)
-		w.windows[i] = row.Window
-		if !crossed {
+		if w.flags[i] != nil {
 			continue
 		}
-		a.Rules[i].Crossings++
-		if w.flags[i] == nil {
-			w.flags[i] = &Flag{Wallet: string(key), At: d.At, Evidence: *row.Tip}
+		row.Window = w.windows[i]
+		if crossed, _ := row.Judge(d, rule); crossed {
+			w.flags[i] = &Flag{Wallet: w.id, At: d.At, Evidence: *row.Tip}
+			row.Window = wallet.Window{}
 		}
+		w.windows[i] = row.Window
 	}
 }
 
@@ -183,7 +184,6 @@ func (a *Answer) add(b Answer) {
 	a.Wallets += b.Wallets
 	for i := range a.Rules {
 		v, w := &a.Rules[i], b.Rules[i]
-		v.Crossings += w.Crossings
 		v.Flags = append(v.Flags, w.Flags...)
 		v.New = append(v.New, w.New...)
 		v.Gone = append(v.Gone, w.Gone...)

@@ -64,12 +64,11 @@ func (s *statementText) Close(end replay.Closing, _ time.Duration) error {
 	if s.q.At != 0 {
 		when = " at " + Clock(s.q.At)
 	}
-	if !s.begun {
-		s.f("%s: no deposits%s\n", s.q.Wallet, when)
+	if s.begun {
+		s.f("\n%s: balance%s %s from %s; %s\n", s.q.Wallet, when, end.Balance, number(end.Deposits, "deposit"), flag(end.Flag))
 	} else {
-		s.f("\n")
+		s.f("%s: no deposits%s; %s\n", s.q.Wallet, when, flag(end.Flag))
 	}
-	s.f("%s: balance%s %s from %s; %s\n", s.q.Wallet, when, end.Balance, number(end.Deposits, "deposit"), flag(end.Flag))
 	if end.Later > 0 {
 		s.f("%s made later left out\n", number(end.Later, "record"))
 	}

@@ -26,13 +26,13 @@ func WhatIfText(w io.Writer, a replay.Answer, took time.Duration) error {
 	l.f(" (%s read in %s, %s set aside).\n", number(a.Records, "record"), took.Round(time.Millisecond), count(a.SetAside))
 	l.f("Each rule saw the same deposits, the one in force too. What operators raised or removed is left out.\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "rule\tflagged\tnewly\tno longer\tcrossings\t")
+	fmt.Fprintln(t, "rule\tflagged\tnewly\tno longer\t")
 	for i, v := range a.Rules {
 		anew, gone := count(len(v.New)), count(len(v.Gone))
 		if i == 0 {
 			anew, gone = "in force", ""
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t\n", Rule(v.Rule), count(len(v.Flags)), anew, gone, count(v.Crossings))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", Rule(v.Rule), count(len(v.Flags)), anew, gone)
 	}
 	if l.err == nil {
 		l.err = t.Flush()
@@ -110,7 +110,6 @@ type ruleJSON struct {
 	Flagged   int        `json:"flagged"`
 	New       int        `json:"new"`
 	Gone      int        `json:"gone"`
-	Crossings int64      `json:"crossings"`
 	Wallets   []flagJSON `json:"wallets"`
 }
 
@@ -130,7 +129,7 @@ func WhatIfJSON(w io.Writer, a replay.Answer, took time.Duration) error {
 	rules := make([]ruleJSON, len(a.Rules))
 	for i, v := range a.Rules {
 		rules[i] = ruleJSON{Threshold: v.Rule.Threshold.String(), Period: period(v.Rule), InForce: i == 0,
-			Flagged: len(v.Flags), New: len(v.New), Gone: len(v.Gone), Crossings: v.Crossings, Wallets: []flagJSON{}}
+			Flagged: len(v.Flags), New: len(v.New), Gone: len(v.Gone), Wallets: []flagJSON{}}
 		changes(v, func(change string, f replay.Flag) {
 			rules[i].Wallets = append(rules[i].Wallets, flagJSON{Wallet: f.Wallet, Change: change, At: Clock(f.At),
 				WindowStart: Clock(f.Evidence.WindowStart), WindowEnd: Clock(f.Evidence.WindowEnd),
