@@ -3,7 +3,9 @@ package show
 import (
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"coinbit/internal/replay"
@@ -27,12 +29,16 @@ type statementText struct {
 	begun bool
 }
 
-const statementRow = "%-24s  %-12s  %16s  %-12s  %18s  %16s%s\n"
+const statementRow = "%-24s  %-12s  %16s  %-12s  %18s  %16s%s"
+
+func (s *statementText) row(cells ...any) {
+	s.f("%s\n", strings.TrimRight(fmt.Sprintf(statementRow, cells...), " "))
+}
 
 func (s *statementText) Entry(e replay.Entry) error {
 	if !s.begun {
 		s.begun = true
-		s.f(statementRow, "TIME", "POSITION", "AMOUNT", "VERDICT", "BALANCE", "WINDOW", "")
+		s.row("TIME", "POSITION", "AMOUNT", "VERDICT", "BALANCE", "WINDOW", "")
 	}
 	amount, window, mark := e.Amount.String(), "", ""
 	if e.Verdict == wallet.Applied {
@@ -47,7 +53,7 @@ func (s *statementText) Entry(e replay.Entry) error {
 	if e.Crosses {
 		mark = "  crosses " + Rule(s.q.Rule)
 	}
-	s.f(statementRow, Clock(e.At), e.Position, amount, verdict(e), e.Balance, window, mark)
+	s.row(Clock(e.At), e.Position, amount, verdict(e), e.Balance, window, mark)
 	return s.err
 }
 
@@ -89,7 +95,7 @@ func flag(f wallet.Flag) string {
 	}
 	if e := f.Evidence; e != nil && (f.Raised() || f.Removals > 0) {
 		state += ", last crossing of " + Rule(e.Rule) + ": " + e.Total.String() + " from " + Clock(e.WindowStart) +
-			" to " + Clock(e.WindowEnd) + ", deposit " + position(*e).String()
+			" to " + Clock(e.WindowEnd) + ", tipped by " + position(*e).String()
 	}
 	if f.Removals > 0 {
 		state += ", " + number(int64(f.Removals), "removal") + ", the last at " + Clock(f.LastRemovalAt)

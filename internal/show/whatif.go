@@ -51,7 +51,7 @@ func (l *lines) flags(title string, flags []replay.Flag) {
 	}
 	l.f("\n%s:\n", title)
 	for _, f := range flags[:min(names, len(flags))] {
-		l.f("  %s  at %s: %s in %s, deposit %s\n", f.Wallet, Clock(f.At), f.Evidence.Total,
+		l.f("  %s  at %s: %s in %s, tipped by %s\n", f.Wallet, Clock(f.At), f.Evidence.Total,
 			number(int64(f.Evidence.Deposits), "deposit"), position(f.Evidence))
 	}
 	if more := len(flags) - names; more > 0 {
