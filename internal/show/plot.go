@@ -13,7 +13,7 @@ import (
 // The plot, in pixels: its size, and the lines' frame within.
 const (
 	plotWidth, plotHeight = 960, 480
-	plotLeft, plotRight   = 80, 930
+	plotLeft, plotRight   = 80, 720
 	plotTop, plotBottom   = 60, 410
 )
 
@@ -63,9 +63,8 @@ func WhatIfPlot(w io.Writer, a replay.Answer) error {
 		if i == 0 {
 			name += " (in force)"
 		}
-		// Where the lines begin they are low: the names stand above.
 		l.f(`<path d="M%d %dh30" %s/><text x="%d" y="%d">%s: %s</text>`+"\n",
-			plotLeft+14, plotTop+14+20*i, style, plotLeft+52, plotTop+18+20*i, name, count(len(v.Flags)))
+			plotRight+16, plotTop+20*i, style, plotRight+54, plotTop+4+20*i, name, count(len(v.Flags)))
 	}
 	l.f("</svg>\n")
 	return l.err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,13 +69,17 @@ func flags(r wallet.Rule, name string, n int) (list []replay.Flag) {
 	return list
 }
 
+func byTime(lists ...[]replay.Flag) []replay.Flag {
+	return slices.SortedStableFunc(slices.Values(slices.Concat(lists...)), func(a, b replay.Flag) int { return int(a.At - b.At) })
+}
+
 // answer is of two rules: the other one flags twelve wallets anew and one no longer.
 func answer() replay.Answer {
 	both, gone, anew := flags(inForce, "both", 2), flags(inForce, "gone", 1), flags(other, "new", 12)
 	return replay.Answer{Records: 1_234_567, SetAside: 2, Deposits: 1_234_560, Wallets: 1000, FirstAt: start, LastAt: start + 3_600_000,
 		Rules: []replay.Verdicts{
-			{Rule: inForce, Flags: append(both, gone...)},
-			{Rule: other, Flags: append(flags(other, "both", 2), anew...), New: anew, Gone: gone},
+			{Rule: inForce, Flags: byTime(both, gone)},
+			{Rule: other, Flags: byTime(flags(other, "both", 2), anew), New: anew, Gone: gone},
 		}}
 }
 
