@@ -19,8 +19,13 @@ import (
 
 // Source is what is read.
 type Source interface {
+	Scanner
 	// HighWaters is the high watermark of each partition of a topic.
 	HighWaters(ctx context.Context, topic string) (map[int32]int64, error)
+}
+
+// Scanner reads a partition.
+type Scanner interface {
 	// Scan hands the records of a partition below an offset to each, in order.
 	Scan(ctx context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error
 }
@@ -72,7 +77,7 @@ type counter struct {
 // step is how many records pass between two looks at the progress.
 const step = 4096
 
-func (c *counter) scan(ctx context.Context, s Source, topic string, partition int32, below int64, each Each) error {
+func (c *counter) scan(ctx context.Context, s Scanner, topic string, partition int32, below int64, each Each) error {
 	var n int64
 	err := s.Scan(ctx, topic, partition, below, func(m *sarama.ConsumerMessage) error {
 		if n++; n%step == 0 {

@@ -21,6 +21,13 @@ type Statement struct {
 	Progress Progress
 }
 
+// PartitionSource is what a statement reads.
+type PartitionSource interface {
+	Scanner
+	// HighWater is the high watermark of a partition.
+	HighWater(ctx context.Context, topic string, partition int32) (int64, error)
+}
+
 // Entry is one record of the deposit log under the wallet's key.
 type Entry struct {
 	Position Position
@@ -59,20 +66,20 @@ type Closing struct {
 // count whose event time is not after it, and of the flag's events those that are not:
 // a crossing has the time at which its window ends, what an operator did the time at
 // which it was said.
-func (q Statement) Read(ctx context.Context, s Source, each func(Entry) error) (Closing, error) {
+func (q Statement) Read(ctx context.Context, s PartitionSource, each func(Entry) error) (Closing, error) {
 	partition := stream.Partition(q.Wallet, q.Partitions)
-	ends := make(map[string]int64, 2)
-	for _, topic := range []string{flagLog, depositLog} { // what a flag tells of comes before it
-		marks, err := s.HighWaters(ctx, topic)
-		if err != nil {
-			return Closing{}, err
-		}
-		ends[topic] = marks[partition]
+	events, err := s.HighWater(ctx, flagLog, partition) // first: what a flag tells of comes before it
+	if err != nil {
+		return Closing{}, err
+	}
+	deposits, err := s.HighWater(ctx, depositLog, partition)
+	if err != nil {
+		return Closing{}, err
 	}
 	var end Closing
-	c := &counter{of: ends[flagLog] + ends[depositLog], show: q.Progress}
+	c := &counter{of: events + deposits, show: q.Progress}
 	account, row := wallet.Account{}, wallet.Counter{}
-	err := c.scan(ctx, s, depositLog, partition, ends[depositLog], func(m *sarama.ConsumerMessage) error {
+	err = c.scan(ctx, s, depositLog, partition, deposits, func(m *sarama.ConsumerMessage) error {
 		if string(m.Key) != q.Wallet { // before anything is decoded
 			return nil
 		}
@@ -89,7 +96,7 @@ func (q Statement) Read(ctx context.Context, s Source, each func(Entry) error) (
 	})
 	end.Balance = row.Account.Balance
 	if err == nil {
-		err = c.scan(ctx, s, flagLog, partition, ends[flagLog], func(m *sarama.ConsumerMessage) error {
+		err = c.scan(ctx, s, flagLog, partition, events, func(m *sarama.ConsumerMessage) error {
 			if string(m.Key) == q.Wallet {
 				q.flag(m, &end.Flag)
 			}

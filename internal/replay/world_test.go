@@ -39,6 +39,10 @@ func (w *world) HighWaters(_ context.Context, topic string) (map[int32]int64, er
 	return ends, nil
 }
 
+func (w *world) HighWater(_ context.Context, topic string, partition int32) (int64, error) {
+	return int64(len(w.topics[topic][partition])), nil
+}
+
 func (w *world) Scan(_ context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error {
 	for _, m := range w.topics[topic][partition][:below] {
 		if err := each(m); err != nil {
