@@ -101,31 +101,17 @@ func (c *counter) add(n int64) {
 // Deposit is what a record of the deposit log says, or why balance and threshold do
 // not fold it.
 func Deposit(m *sarama.ConsumerMessage, partitions int32) (wallet.Deposit, error) {
-	return check(m, string(m.Key), partitions)
-}
-
-// check is Deposit for those who have the key as a string already.
-func check(m *sarama.ConsumerMessage, key string, partitions int32) (wallet.Deposit, error) {
-	return stream.CheckDeposit(stream.Record{Key: key, Partition: m.Partition, Offset: m.Offset, Partitions: partitions},
-		decoded(new(stream.DepositEncoder).Decode, m))
+	return stream.ReadDeposit(recordOf(m, string(m.Key), partitions), m.Value)
 }
 
 // FlagEvent is Deposit for flag_wallet and the flagger.
 func FlagEvent(m *sarama.ConsumerMessage, partitions int32) (wallet.FlagEvent, error) {
-	return stream.CheckFlagEvent(stream.Record{Key: string(m.Key), Partition: m.Partition, Offset: m.Offset, Partitions: partitions},
-		decoded(new(stream.FlagEventEncoder).Decode, m))
+	return stream.ReadFlagEvent(recordOf(m, string(m.Key), partitions), m.Value)
 }
 
-// decoded is a record's value as Goka hands it to a callback: nil for none.
-func decoded(decode func([]byte) (any, error), m *sarama.ConsumerMessage) any {
-	if m.Value == nil {
-		return nil
-	}
-	v, err := decode(m.Value)
-	if err != nil {
-		return &stream.Malformed{Reason: err.Error()} // cannot be: codecs are total
-	}
-	return v
+// recordOf is for those too who have the key as a string already.
+func recordOf(m *sarama.ConsumerMessage, key string, partitions int32) stream.Record {
+	return stream.Record{Key: key, Partition: m.Partition, Offset: m.Offset, Partitions: partitions}
 }
 
 // Position is a record's place in a topic.

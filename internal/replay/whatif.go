@@ -8,6 +8,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
 )
 
@@ -107,7 +108,7 @@ func (f *fold) deposit(m *sarama.ConsumerMessage) error {
 	if w == nil {
 		w = &replayed{id: string(m.Key)}
 	}
-	d, reason := check(m, w.id, f.Partitions)
+	d, reason := stream.ReadDeposit(recordOf(m, w.id, f.Partitions), m.Value)
 	if reason != nil {
 		f.answer.SetAside++
 		return nil
