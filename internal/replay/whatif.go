@@ -93,7 +93,7 @@ type fold struct {
 // an operator could undo: so the busiest wallets are soon the cheapest.
 type replayed struct {
 	id      string
-	account wallet.Account
+	row     wallet.Counter  // with the account, and the window in hand
 	windows []wallet.Window // none yet: no deposit in the span
 	flags   []*Flag         // nil: not flagged
 }
@@ -113,10 +113,10 @@ func (f *fold) deposit(m *sarama.ConsumerMessage) error {
 		f.answer.SetAside++
 		return nil
 	}
-	if w.account.NextOffset == 0 {
+	if w.row.Account.NextOffset == 0 {
 		f.wallets[w.id] = w
 	}
-	verdict := w.account.Apply(d)
+	verdict := w.row.Account.Apply(d)
 	if verdict == wallet.Overflow {
 		f.answer.SetAside++
 	}
@@ -139,17 +139,16 @@ func (f *fold) judge(w *replayed, d wallet.Deposit) {
 	}
 	a.Deposits++
 	a.FirstAt, a.LastAt = min(a.FirstAt, d.At), max(a.LastAt, d.At)
-	row := wallet.Counter{Account: w.account}
 	for i, rule := range f.Rules {
 		if w.flags[i] != nil {
 			continue
 		}
-		row.Window = w.windows[i]
-		if crossed, _ := row.Judge(d, rule); crossed {
-			w.flags[i] = &Flag{Wallet: w.id, At: d.At, Evidence: *row.Tip}
-			row.Window = wallet.Window{}
+		w.row.Window = w.windows[i]
+		if crossed, _ := w.row.Judge(d, rule); crossed {
+			w.flags[i] = &Flag{Wallet: w.id, At: d.At, Evidence: *w.row.Tip}
+			w.row.Window = wallet.Window{}
 		}
-		w.windows[i] = row.Window
+		w.windows[i] = w.row.Window
 	}
 }
 
