@@ -30,6 +30,11 @@ require (
 )
 
 require (
+	github.com/tidwall/btree v1.8.2 // indirect
+	pgregory.net/rapid v1.3.0 // indirect
+)
+
+require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect
 	codeberg.org/go-latex/latex v0.2.0 // indirect
 	codeberg.org/go-pdf/fpdf v0.11.1 // indirect

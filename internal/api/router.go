@@ -14,6 +14,8 @@ const (
 	pathDeposit  = "/api/deposit"
 	pathDeposits = "/api/deposits"
 	pathCheck    = "/api/check/{wallet_id}"
+	pathWallet   = "/api/wallets/{wallet_id}"
+	pathFlags    = "/api/flags"
 	routeOther   = "other" // the metrics' name for what is no route
 )
 
@@ -36,6 +38,9 @@ func (a *API) Handler(more ...func(*mux.Router)) http.Handler {
 	// The empty id matches too and is told what a wallet_id is.
 	r.Handle("/api/check/{wallet_id:[^/]*}", a.observe(pathCheck, a.guarded(a.check))).
 		Methods(http.MethodGet, http.MethodHead)
+	r.Handle("/api/wallets/{wallet_id:[^/]*}", a.observe(pathWallet, a.guarded(a.wallet))).
+		Methods(http.MethodGet, http.MethodHead)
+	r.Handle(pathFlags, a.observe(pathFlags, a.guarded(a.flags))).Methods(http.MethodGet, http.MethodHead)
 	return a.bounded(r)
 }
 
