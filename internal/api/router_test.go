@@ -62,6 +62,12 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/flags", 200, ""},
 		{"HEAD", "/api/flags", 200, ""},
 		{"GET", "/api/flags/", 404, ""},
+		{"GET", "/openapi.json", 200, ""},
+		{"HEAD", "/openapi.json", 200, ""},
+		{"POST", "/openapi.json", 405, "GET, HEAD"},
+		{"GET", "/docs", 200, ""},
+		{"HEAD", "/docs", 200, ""},
+		{"GET", "/docs/", 404, ""},
 		{"POST", "/api/flags", 405, "GET, HEAD"},
 		{"GET", "/healthz", 200, ""},
 		{"HEAD", "/healthz", 200, ""},
@@ -258,7 +264,7 @@ coinbit_http_requests_total{code="405",route="other"} 1
 		t.Error(err)
 	}
 	// A series for each route, made when it is mounted.
-	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 11 {
+	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 13 {
 		t.Errorf("%d histograms", n)
 	}
 }
