@@ -52,7 +52,7 @@ type (
 		Fields            []docsField
 	}
 	// docsRef is the name of a type, and what else there is to say.
-	docsRef struct{ Ref, Text string }
+	docsRef struct{ Ref, Text, Pattern string }
 )
 
 func str(v any) string {
@@ -111,13 +111,13 @@ func refOf(schema object) docsRef {
 	}
 	for _, rule := range []struct{ key, text string }{
 		{"const", ", always %v"}, {"minimum", ", from %v"}, {"exclusiveMinimum", ", above %v"}, {"maximum", " to %v"},
-		{"default", ", %v when left out"}, {"pattern", ", %v"},
+		{"default", ", %v when left out"},
 	} {
 		if v := schema.get(rule.key); v != nil {
 			text += fmt.Sprintf(rule.text, v)
 		}
 	}
-	return docsRef{Text: text}
+	return docsRef{Text: text, Pattern: str(schema.get("pattern"))}
 }
 
 func contentOf(content object, meaning string) *docsContent {

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"coinbit/internal/api"
@@ -20,8 +19,6 @@ import (
 	"coinbit/internal/pb"
 	"coinbit/internal/wallet"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const partition = 3
 
@@ -268,8 +265,15 @@ func get(id string, headers ...string) *http.Request {
 	return request(http.MethodGet, "/api/check/"+id, "", headers...)
 }
 
-// do serves r and returns the answer with its body read.
+// do serves r and returns the answer with its body read. The document must have it.
 func do(h http.Handler, r *http.Request) (*http.Response, string) {
+	res, body := doElsewhere(h, r)
+	mustBeDescribed(r, res, body)
+	return res, body
+}
+
+// doElsewhere is do for what is not the API.
+func doElsewhere(h http.Handler, r *http.Request) (*http.Response, string) {
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, r)
 	res := rec.Result()

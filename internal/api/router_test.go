@@ -120,7 +120,7 @@ func TestAdmin(t *testing.T) {
 	if _, err := api.Admin(registry, nil, beside); err == nil {
 		t.Error("two share their metrics")
 	}
-	res, body := do(h, request("GET", "/healthz", ""))
+	res, body := doElsewhere(h, request("GET", "/healthz", ""))
 	if res.StatusCode != 200 || body != "ok\n" {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
@@ -136,7 +136,7 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/panics", 500, "internal", "the server made a mistake"},
 		{"GET", "/" + strings.Repeat("x", 2048), 414, "path-too-long", "path and query must be at most 2048 bytes"},
 	} {
-		res, body := do(h, request(c.method, c.path, ""))
+		res, body := doElsewhere(h, request(c.method, c.path, ""))
 		wantProblem(t, res, body, c.status, c.code, c.detail)
 	}
 	if n := testutil.CollectAndCount(registry, "coinbit_http_requests_total"); n != 5 {

@@ -27,7 +27,6 @@ func compact(t *testing.T, text string) string {
 	return strings.TrimSpace(b.String())
 }
 
-
 func TestWalletNeverSeen(t *testing.T) {
 	res, body := do(newWorld().handler(t), request("GET", "/api/wallets/never-seen", ""))
 	if want := compact(t, `{"wallet_id":"never-seen","balance":0,"deposits":0,"first_deposit_at":null,"last_deposit_at":null,
