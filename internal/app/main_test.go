@@ -24,7 +24,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// Kept connections of the tests' HTTP client.
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		// LevelDB's, which ends within a second after Close.
+		goleak.IgnoreAnyFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
 // deadline bounds every wait.
