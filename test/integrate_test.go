@@ -62,14 +62,16 @@ func TestIntegrate(t *testing.T) {
 			}
 			x.tear()
 			x.remove()
-			x.sendAgain() // both crossings, under new offsets
+			x.operator(": flagged")
+			x.remove()
+			x.sendAgain() // all of it, under new offsets
 			pause(period)
 			cross()
 			p = x.start(program.often)
-			x.await("raised removed raised removed raised")
+			x.await("raised removed raised removed raised removed raised")
 			x.sendAgain()
 			x.awaitCommitted()
-			x.await("raised removed raised removed raised")
+			x.await("raised removed raised removed raised removed raised")
 			if err := p.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
@@ -199,14 +201,19 @@ func (x *integration) await(want string) {
 	}
 }
 
-// remove clears the flag as an operator does.
 func (x *integration) remove() {
+	x.t.Helper()
+	x.operator(": not flagged", "-remove")
+}
+
+// operator raises the flag by hand, or removes it.
+func (x *integration) operator(want string, flags ...string) {
 	x.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-service=flag", "-wallet", x.wallet, "-remove")
+	cmd := exec.CommandContext(ctx, binary, append([]string{"-service=flag", "-wallet", x.wallet}, flags...)...)
 	cmd.Dir, cmd.Env = x.fleet.dir, x.fleet.env
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "not flagged") {
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), x.wallet+want) {
 		x.t.Fatalf("%v\n%s", err, out)
 	}
 }
