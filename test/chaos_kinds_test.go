@@ -4,6 +4,7 @@ package test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -626,10 +627,12 @@ func sameTwice(c *chaos, _ []string, r *rand.Rand, _ time.Duration) {
 	e := &entry{wallet: l.wallets[r.IntN(len(l.wallets))], nanos: l.nanos(1 + r.Int64N(100_000)),
 		key: fmt.Sprintf("both-%x", r.Uint64()), verdict: unknown}
 	l.note(e)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // other faults go on meanwhile
+	defer cancel()
 	var wg sync.WaitGroup
 	seed := r.Uint64()
 	for i := range c.apis {
-		wg.Go(func() { l.deposit(c.apis[i], c.apis, e, rand.New(rand.NewPCG(seed, uint64(i)))) })
+		wg.Go(func() { l.deposit(ctx, c.apis[i], c.apis, e, rand.New(rand.NewPCG(seed, uint64(i)))) })
 	}
 	wg.Wait()
 }

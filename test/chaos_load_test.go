@@ -103,7 +103,7 @@ func (l *ledger) run(ctx context.Context, seed uint64, apis []*client) {
 					e.key = strconv.FormatUint(rnd.Uint64(), 36)
 				}
 				l.note(e)
-				l.deposit(c, apis, e, rnd)
+				l.deposit(ctx, c, apis, e, rnd)
 				l.pause(ctx, time.Duration(rnd.IntN(20))*time.Millisecond)
 			}
 		})
@@ -120,7 +120,10 @@ func (l *ledger) run(ctx context.Context, seed uint64, apis []*client) {
 	wg.Wait()
 }
 
-func (l *ledger) deposit(c *client, apis []*client, e *entry, rnd *rand.Rand) {
+// patience is how long after the end of the faults a client asks for its answer.
+const patience = 90 * time.Second
+
+func (l *ledger) deposit(ctx context.Context, c *client, apis []*client, e *entry, rnd *rand.Rand) {
 	if e.key == "" {
 		a := c.post(e.wallet, decimal(e.nanos), "")
 		l.told(e, a)
@@ -129,10 +132,19 @@ func (l *ledger) deposit(c *client, apis []*client, e *entry, rnd *rand.Rand) {
 		}
 		return
 	}
-	for deadline := time.Now().Add(120 * time.Second); ; pause(100 * time.Millisecond) {
+	var healed time.Time
+	for ; ; pause(100 * time.Millisecond) {
 		a := apis[rnd.IntN(len(apis))].post(e.wallet, decimal(e.nanos), e.key)
 		l.told(e, a)
-		if a.verdict == acked || a.verdict == broken || time.Now().After(deadline) {
+		if a.verdict == acked || a.verdict == broken {
+			return
+		}
+		if ctx.Err() == nil {
+			continue
+		}
+		if healed.IsZero() {
+			healed = time.Now()
+		} else if time.Since(healed) > patience {
 			return
 		}
 	}

@@ -68,6 +68,10 @@ type groupRun struct {
 	inflight *kafka.Inflight
 }
 
+// backlog is how many messages a group must be behind for its rows to wait for
+// others: who is so far behind is not slower for it, but has fewer to write.
+const backlog = 4096
+
 // attempt builds a processor and runs it until it ends.
 func (r *groupRun) attempt(ctx context.Context) error {
 	cluster, err := r.ensureFor(ctx, stream.RightsOf(string(r.name)))
@@ -86,14 +90,6 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		parts:  make(map[int32]*ownedPartition),
 		memory: r.stateMemory(2 * int(cluster.Partitions)),
 	}
-	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
-		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
-		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = owned.rows.Close() }()
 	table := string(r.name.Table())
 	storage, err := dir.Builder(table, cluster.TopicIDs[table], store.Lead, owned.opened)
 	if err != nil {
@@ -102,6 +98,15 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	inflight := &kafka.Inflight{OnMarked: func(m *sarama.ConsumerMessage) {
 		r.metrics.delay.WithLabelValues(string(r.name)).Observe(kafka.Delay(m).Seconds())
 	}}
+	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
+		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
+		Behind:   func() bool { return inflight.Backlog() > backlog },
+		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = owned.rows.Close() }()
 	var producer *kafka.Producer
 	env := r.env(cluster, inflight, &producer)
 	processor, err := goka.NewProcessor(r.client.Brokers(), r.graph(env),

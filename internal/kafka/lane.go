@@ -18,7 +18,10 @@ type record struct {
 	key   string
 	value []byte
 	claim bool // of before recovery: no store waits for it
-	done  func(offset int64, err error)
+	// newest says that it holds all that an earlier record of its key held: one that
+	// still waits is not sent, this one goes in its place.
+	newest bool
+	done   func(offset int64, err error)
 }
 
 func (r *record) size() int { return len(r.key) + len(r.value) + 32 }
@@ -49,6 +52,8 @@ type lane struct {
 	mu         sync.Mutex
 	work, room *sync.Cond
 	queue      []record
+	taken      int            // records that left the queue at its front
+	newest     map[string]int // where the newest record of a key waits, counted with taken
 	bytes      int
 	busy       bool // records are in flight or being told
 	renew      bool // another identity is due
@@ -78,7 +83,7 @@ func (l *lane) put(r record) {
 		l.room.Wait()
 	}
 	err := l.err
-	if err == nil {
+	if err == nil && !(r.newest && l.replace(r)) {
 		l.queue = append(l.queue, r)
 		l.bytes += r.size()
 		l.w.pace.came()
@@ -88,6 +93,24 @@ func (l *lane) put(r record) {
 	if err != nil {
 		r.done(0, err)
 	}
+}
+
+// replace puts a record in the place of one with its key that waits. It needs l.mu.
+func (l *lane) replace(r record) bool {
+	if l.newest == nil {
+		l.newest = make(map[string]int)
+	}
+	at, waits := l.newest[r.key]
+	if !waits {
+		l.newest[r.key] = l.taken + len(l.queue)
+		return false
+	}
+	q := &l.queue[at-l.taken]
+	before := q.done
+	l.bytes += len(r.value) - len(q.value)
+	q.value = r.value
+	q.done = func(offset int64, err error) { before(offset, err); r.done(offset, err) }
+	return true
 }
 
 // fail refuses what waits and what comes.
@@ -106,6 +129,7 @@ func (l *lane) refuse(err error) {
 	l.mu.Lock()
 	queue := l.queue
 	l.queue, l.bytes = nil, 0
+	clear(l.newest)
 	l.w.pace.left(len(queue))
 	l.work.Broadcast()
 	l.room.Broadcast()
@@ -194,8 +218,15 @@ func (l *lane) take() []record {
 	}
 	records := l.queue[:n:n]
 	l.queue = l.queue[n:]
+	l.taken += n
 	if len(l.queue) == 0 {
 		l.queue = nil
+		clear(l.newest)
+	}
+	for i := range records {
+		if len(l.newest) > 0 && records[i].newest {
+			delete(l.newest, records[i].key)
+		}
 	}
 	l.bytes -= size
 	l.w.pace.left(n)
@@ -277,6 +308,7 @@ func (l *lane) renewed() bool {
 	l.renew = false
 	if first != nil {
 		l.queue = slices.Insert(l.queue, 0, *first)
+		l.taken--
 		l.bytes += first.size()
 		l.w.pace.came()
 	}

@@ -5,8 +5,13 @@ import (
 	"time"
 )
 
-// maxWait bounds how long a record waits for others.
-const maxWait = time.Millisecond
+// How long a record waits for others, at most.
+const (
+	maxWait    = time.Millisecond
+	behindWait = 50 * time.Millisecond
+	// behindWant is how many records are then enough for a request.
+	behindWant = 16384
+)
 
 // pace says when a request is worth sending. Each costs the broker about the same,
 // however many records it carries. So under load a request waits until half as many
@@ -17,6 +22,8 @@ type pace struct {
 	usual   atomic.Int64 // records unanswered, lately
 	want    atomic.Int64 // records that somebody waits for, 0 when nobody does
 	there   chan struct{}
+	// behind, if set, tells whether requests may wait for many records.
+	behind func() bool
 }
 
 func newPace() pace { return pace{there: make(chan struct{}, 1)} }
@@ -40,9 +47,12 @@ func (p *pace) answered(n int) {
 	p.usual.Store(max(int64(n)+p.waiting.Load(), p.usual.Load()/2))
 }
 
-// wait returns when a request is worth sending, or after maxWait.
+// wait returns when a request is worth sending, or after a while.
 func (p *pace) wait(timer *time.Timer, stop <-chan struct{}) {
-	want := p.usual.Load() / 2
+	want, longest := p.usual.Load()/2, maxWait
+	if p.behind != nil && p.behind() {
+		want, longest = behindWant, behindWait
+	}
 	if p.waiting.Load() >= want {
 		return
 	}
@@ -55,7 +65,7 @@ func (p *pace) wait(timer *time.Timer, stop <-chan struct{}) {
 	if p.waiting.Load() >= want {
 		return
 	}
-	timer.Reset(maxWait)
+	timer.Reset(longest)
 	select {
 	case <-p.there:
 	case <-timer.C:

@@ -40,6 +40,9 @@ type TableOptions struct {
 	// OnFenced, if set, is told of each partition that the broker refuses this
 	// writer because another has claimed it since.
 	OnFenced func()
+	// Behind, if set, tells whether so much is still to be read that rows may wait
+	// for others.
+	Behind func() bool
 }
 
 // TableWriter appends rows to a group's table, as the one owner of each
@@ -63,6 +66,7 @@ func (c *Client) TableWriter(o TableOptions) (*TableWriter, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.pace.behind = o.Behind
 	t := &TableWriter{TableOptions: o, writer: w, renew: renewEvery}
 	w.wg.Go(t.renewClaims)
 	return t, nil
@@ -133,8 +137,9 @@ func (t *TableWriter) Put(ctx context.Context, partition int32, key string, valu
 	return err
 }
 
-// Emit appends a row to its partition, which must be claimed. It blocks while
-// too much waits.
+// Emit appends a row to its partition, which must be claimed. It blocks while too
+// much waits. A row that still waits when the next one of its key comes is not sent:
+// the next one holds all that it held.
 func (t *TableWriter) Emit(key string, value []byte) *goka.Promise {
 	promise, finish := goka.NewPromiseWithFinisher()
 	partition := stream.Partition(key, t.Partitions)
@@ -142,7 +147,7 @@ func (t *TableWriter) Emit(key string, value []byte) *goka.Promise {
 	if l == nil {
 		return finish(nil, fmt.Errorf("%s/%d: %w", t.topic, partition, ErrFenced))
 	}
-	l.put(record{key: key, value: value, done: func(_ int64, err error) { finish(nil, err) }})
+	l.put(record{key: key, value: value, newest: true, done: func(_ int64, err error) { finish(nil, err) }})
 	return promise
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,7 +92,7 @@ func TestTableRowsAreStoredInOrder(t *testing.T) {
 	}
 	answers := make(chan error, n)
 	for i := range n {
-		w.Emit(fmt.Sprint("w", i%50), fmt.Append(nil, i)).Then(func(err error) { answers <- err })
+		w.Emit(fmt.Sprint("w", i), fmt.Append(nil, i)).Then(func(err error) { answers <- err })
 	}
 	for range n {
 		must(t, <-answers)
@@ -245,6 +246,62 @@ func TestTableClose(t *testing.T) {
 	}
 }
 
+// A row that still waits when the next one of its key comes is not sent. Both are told
+// where the next one stands, in their order, and a reader sees each key go forward.
+func TestTableSendsTheNewestRow(t *testing.T) {
+	const partitions, n, keys = 2, 5000, 7
+	x := newTable(t, partitions)
+	var b book
+	w := x.writer(t, &b)
+	for p := range int32(partitions) {
+		own(t, w, p)
+	}
+	var told [keys][]int // which rows were answered, by key
+	var mu sync.Mutex
+	answers := make(chan error, n)
+	for i := range n {
+		w.Emit(fmt.Sprint("w", i%keys), fmt.Append(nil, i)).Then(func(err error) {
+			mu.Lock()
+			told[i%keys] = append(told[i%keys], i)
+			mu.Unlock()
+			answers <- err
+		})
+	}
+	for range n {
+		must(t, <-answers)
+	}
+	for k, order := range told {
+		if !slices.IsSorted(order) {
+			t.Errorf("rows of w%d were answered in the order %v", k, order)
+		}
+	}
+	sent := 0
+	latest := map[string]int{}
+	for _, rows := range b.rows {
+		sent += len(rows)
+		for _, r := range rows {
+			var key string
+			var value int
+			if _, err := fmt.Sscanf(strings.ReplaceAll(strings.ReplaceAll(r, "=", " "), "@", " "), "%s %d", &key, &value); err != nil {
+				t.Fatal(r, err)
+			}
+			if value <= latest[key] && value != 0 && latest[key] != 0 {
+				t.Fatalf("%s went from %d to %d", key, latest[key], value)
+			}
+			latest[key] = value
+		}
+	}
+	for k := range keys {
+		if last := (n-1-k)/keys*keys + k; latest[fmt.Sprint("w", k)] != last {
+			t.Errorf("w%d is %d in the end, want %d", k, latest[fmt.Sprint("w", k)], last)
+		}
+	}
+	if sent >= n/2 {
+		t.Errorf("%d of %d rows were sent, %d keys", sent, n, keys)
+	}
+	t.Logf("%d of %d rows were sent", sent, n)
+}
+
 // While the broker is away a writer takes no more than its share of memory, and
 // Close is bounded.
 func TestTableIsBoundedWhileKafkaIsAway(t *testing.T) {
@@ -259,7 +316,7 @@ func TestTableIsBoundedWhileKafkaIsAway(t *testing.T) {
 	go func() {
 		defer close(taken)
 		for i := range 1000 {
-			w.Emit("w", value).Then(func(err error) { failed <- err })
+			w.Emit(fmt.Sprint("w", i), value).Then(func(err error) { failed <- err })
 			taken <- i
 		}
 	}()

@@ -344,6 +344,7 @@ func TestPlantedBugs(t *testing.T) {
 		"marks before the answer", "values ahead of the offset", "offset ahead of the values", "no fencing",
 		"claim after recovery", "recovery stops before the claim", "acknowledged by the leader alone",
 		"removal without watermark", "newest offset", "tip not compared", "view shown before ready",
+		"older row in place of the newer", "recovery in part taken for whole",
 	} {
 		t.Run(bug, func(t *testing.T) {
 			t.Parallel()

@@ -79,9 +79,9 @@ type message struct {
 
 // put is a row on its way into the changelog.
 type put struct {
-	key   int
-	row   *row
-	input int64 // offset of the message; -1: a repair
+	key    int
+	row    *row
+	inputs []int64 // offsets of the messages; none: a repair
 }
 
 // emit is a crossing on its way into the flag log.
@@ -163,7 +163,7 @@ func (w *world) log(format string, args ...any) {
 }
 
 func newWorld(bug string, pick func(int) int) *world {
-	w := &world{pick: pick, bug: bug, faults: 12, clock: 1000}
+	w := &world{pick: pick, bug: bug, clock: 1000}
 	for g := range groups {
 		for p := range partitions {
 			for i := range instances {
@@ -184,6 +184,7 @@ func newWorld(bug string, pick func(int) int) *world {
 			}
 		}
 	}
+	w.faults = 12
 	return w
 }
 
@@ -365,6 +366,11 @@ func (w *world) recover(o *owner) {
 	if w.bug == "recovery stops before the claim" && end > 1 {
 		end = max(o.offset+1, end-1-int64(w.pick(2)))
 	}
+	short := w.faults > 0 && end > o.offset+1 && w.pick(8) == 0
+	if short { // its session ends, or a late leader tells an old end of the log
+		w.faults--
+		end = o.offset + 1 + int64(w.pick(int(end-o.offset-1)))
+	}
 	var repair [wallets]bool
 	for at := o.offset + 1; at < end; at++ {
 		r := t.records[at]
@@ -378,6 +384,15 @@ func (w *world) recover(o *owner) {
 		}
 		o.rows[r.key], repair[r.key] = r.row, false
 	}
+	if short && w.pick(2) == 0 && o.offset >= 0 { // what it has read may be on disk
+		w.disks[g][o.instance][p] = disk{o.rows, o.offset}
+		w.diskIsPrefix(g, p, w.disks[g][o.instance][p])
+	}
+	if short && w.bug != "recovery in part taken for whole" {
+		w.log("group %d/%d: instance %d recovers in part, to %d", g, p, o.instance, o.offset)
+		w.drop(o)
+		return
+	}
 	o.next = w.committed[g][p]
 	if o.next < 0 {
 		o.next = w.inputEnd(g, p)
@@ -387,7 +402,7 @@ func (w *world) recover(o *owner) {
 	o.running = o.hasClaim
 	for k, again := range repair {
 		if again {
-			o.put(put{k, o.rows[k], -1})
+			o.put(put{key: k, row: o.rows[k]}, false, w.bug)
 		}
 	}
 	w.log("group %d/%d: instance %d recovers to %d, reads on at %d", g, p, o.instance, o.offset, o.next)
@@ -404,8 +419,20 @@ func (w *world) drop(o *owner) {
 
 // --- the processor
 
-func (o *owner) put(x put) {
+// put queues a row, or puts it in the place of the newest of its key that waits.
+func (o *owner) put(x put, replaces bool, bug string) {
 	o.pending[x.key] = x.row
+	i := len(o.puts) - 1
+	for i >= 0 && o.puts[i].key != x.key {
+		i--
+	}
+	if replaces && i >= 0 {
+		o.puts[i].inputs = append(slices.Clone(o.puts[i].inputs), x.inputs...)
+		if bug != "older row in place of the newer" {
+			o.puts[i].row = x.row
+		}
+		return
+	}
 	o.waiting[x.key]++
 	o.puts = append(o.puts, x)
 }
@@ -456,7 +483,7 @@ func (w *world) process(o *owner) {
 		verdict = c.flag.Apply(e.e)
 	}
 	again := verdict == wallet.Redelivered
-	o.put(put{key, c, at})
+	o.put(put{key, c, []int64{at}}, w.pick(2) == 0, w.bug)
 	if w.bug != "marks before the answer" {
 		m.missing++
 	}
@@ -521,7 +548,9 @@ func (w *world) answered(o *owner) {
 			o.pending[x.key] = nil
 		}
 		if w.bug != "marks before the answer" {
-			o.done(x.input)
+			for _, input := range x.inputs {
+				o.done(input)
+			}
 		}
 	}
 	o.wire, o.wireAt = nil, -1

@@ -49,6 +49,7 @@ func (m *lead) record() record {
 func (m *lead) recover() {
 	m.s = newStore(m.path, Lead)
 	must(m.t, m.s.Open())
+	m.s.rows.limit = m.r.Int64N(8 * entrySize) // so that generations go
 	at := offset(m.t, m.s)
 	if at >= int64(len(m.log)) {
 		m.t.Fatalf("the files are at offset %d, the changelog has %d records", at, len(m.log))
@@ -78,7 +79,17 @@ func (m *lead) step() {
 	case n < 40:
 		e := m.record()
 		must(m.t, m.s.Set(e.key, e.value))
-		m.sent = append(m.sent, e)
+		last := -1
+		for i := range m.sent {
+			if m.sent[i].key == e.key {
+				last = i
+			}
+		}
+		if last >= 0 && m.r.IntN(3) == 0 { // the writer sends it in place of the one before
+			m.sent[last] = e
+		} else {
+			m.sent = append(m.sent, e)
+		}
 	case n < 75: // the broker appends; the acknowledgement comes with it
 		if len(m.sent) == 0 {
 			return

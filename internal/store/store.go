@@ -1,15 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ var ErrGap = errors.New("another writer on the table's partition")
 
 const (
 	noOffset      = -1
-	flushInterval = time.Second
+	flushInterval = 3 * time.Second
 	defaultMemory = 16 << 20
 	rowPrefix     = 'r' // before every key, so that no key can be the offset's
 	brokenFile    = "BROKEN"
@@ -60,11 +61,10 @@ type Store struct {
 
 	mu        sync.RWMutex
 	recovered bool
-	pending   map[string]pending // set, not acknowledged
-	dirty     map[string][]byte  // in the changelog, not on disk; nil: deleted
+	rows      cache
+	dirty     []*entry // whose acked is not on disk
 	dirtySize int64
-	hot, cold map[string][]byte // written lately, still handy for reads; two generations
-	hotSize   int64
+	written   uint64 // the last batch on disk
 	// seen are the hashes of all keys put since a start from nothing, until
 	// recovery ends: most rows of a changelog are the first of their key.
 	seen    map[uint64]struct{}
@@ -73,6 +73,7 @@ type Store struct {
 	updates uint64
 
 	flushing sync.Mutex // one batch at a time
+	leaving  []leaving
 	buffer   leveldb.Batch
 	db       *leveldb.DB
 	wake     chan struct{}
@@ -80,13 +81,8 @@ type Store struct {
 	stopped  sync.WaitGroup
 	batch    uint64 // the last one's number
 	marks    []mark
-	written  int64 // bytes since Open
+	bytes    int64 // in batches since Open
 	failed   error
-}
-
-type pending struct {
-	value []byte
-	n     int // records of this key in flight
 }
 
 var _ storage.Storage = (*Store)(nil)
@@ -94,7 +90,6 @@ var _ storage.Storage = (*Store)(nil)
 func newStore(path string, mode Mode) *Store {
 	return &Store{
 		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, memory: defaultMemory, seed: maphash.MakeSeed(), onRecovered: func() {},
-		pending: make(map[string]pending), dirty: make(map[string][]byte),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }
@@ -102,9 +97,9 @@ func newStore(path string, mode Mode) *Store {
 // ErrPartly says that recovery ended before it had read all that it must.
 var ErrPartly = errors.New("the table was recovered in part")
 
-// Memory bounds, in bytes and about, what the store holds: an eighth for rows that
-// wait to be written, four for those written lately, three for the database's own
-// buffers. It must be called before Open.
+// Memory bounds, in bytes and about, what the store holds: five eighths for rows,
+// of which two may wait to be written, three for the database's own buffers. It must
+// be called before Open.
 func (s *Store) Memory(bytes int64) { s.memory = bytes }
 
 // Limit makes Open throw away a state that has reached offset: the log was cut
@@ -159,10 +154,13 @@ func (s *Store) open() error {
 		// Any damage must be an error: skipping a batch in the middle of a
 		// journal, or a table that the manifest names, would leave a later
 		// offset over missing values.
-		Strict:             opt.StrictAll,
-		Filter:             filter.NewBloomFilter(10),
-		WriteBuffer:        int(s.share(8)), // it has two
-		BlockCacheCapacity: int(s.share(8)),
+		Strict:      opt.StrictAll,
+		Filter:      filter.NewBloomFilter(10),
+		WriteBuffer: int(s.share(8)), // it has two
+		// A batch goes through the journal, whatever its size: that is the one way
+		// that the marks of batches are made for.
+		DisableLargeBatchTransaction: true,
+		BlockCacheCapacity:           int(s.share(8)),
 		// Twice as lazy as the default: recovery writes much and reads little.
 		CompactionL0Trigger: 8, WriteL0SlowdownTrigger: 16, WriteL0PauseTrigger: 24,
 	})
@@ -192,7 +190,7 @@ func (s *Store) open() error {
 		_ = db.Close()
 		return err
 	}
-	s.db = db
+	s.db, s.rows, s.written = db, newCache(5*s.share(16)), s.batch
 	if s.offset == noOffset {
 		s.seen = make(map[uint64]struct{})
 	}
@@ -220,9 +218,9 @@ func markKey(batch uint64) []byte { return binary.BigEndian.AppendUint64([]byte{
 func (s *Store) mark(b *leveldb.Batch) {
 	s.batch++
 	b.Put(markKey(s.batch), nil)
-	s.written += int64(len(b.Dump()))
-	s.marks = append(s.marks, mark{s.batch, s.written})
-	for s.written-s.marks[0].written > 4*s.share(8) {
+	s.bytes += int64(len(b.Dump()))
+	s.marks = append(s.marks, mark{s.batch, s.bytes})
+	for s.bytes-s.marks[0].written > 4*s.share(8) {
 		b.Delete(markKey(s.marks[0].batch))
 		s.marks = s.marks[1:]
 	}
@@ -257,29 +255,33 @@ func (s *Store) Acked(key string, value []byte, offset int64) error {
 		s.failed = fmt.Errorf("%w: expected offset %d, got %d", ErrGap, s.offset+1, offset)
 		return s.failed
 	}
-	if p := s.pending[key]; p.n > 1 {
-		p.n--
-		s.pending[key] = p
-	} else {
-		delete(s.pending, key)
+	e := s.rows.renew(key, s.written)
+	if e.pending = e.pending && !bytes.Equal(value, e.value); !e.pending {
+		s.rows.set(e, value)
 	}
-	s.put(key, value)
+	s.stored(e, value)
 	s.offset = offset
 	return nil
 }
 
-// put needs s.mu.
-func (s *Store) put(key string, value []byte) {
+// stored notes what the changelog has. It needs s.mu.
+func (s *Store) stored(e *entry, value []byte) {
 	if s.seen != nil {
 		if len(s.seen) < maxSeen {
-			s.seen[maphash.String(s.seed, key)] = struct{}{}
+			s.seen[maphash.String(s.seed, e.key)] = struct{}{}
 		} else {
 			s.seen = nil
 		}
 	}
-	s.dirty[key] = value
-	s.dirtySize += int64(len(key) + len(value) + 64)
-	if s.dirtySize >= s.share(8) {
+	if e.dirty {
+		s.dirtySize += int64(len(value) - len(e.acked))
+	} else {
+		e.dirty = true
+		s.dirty = append(s.dirty, e)
+		s.dirtySize += int64(len(e.key)+len(value)) + entrySize
+	}
+	e.acked = value
+	if s.dirtySize >= s.share(4) {
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -291,12 +293,14 @@ func (s *Store) put(key string, value []byte) {
 func (s *Store) Set(key string, value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	e := s.rows.renew(key, s.written)
+	s.rows.set(e, value)
 	if s.mode == Lead && s.recovered {
-		s.pending[key] = pending{value: value, n: s.pending[key].n + 1}
+		e.pending = true // a row only ever gets newer, so one acknowledgement of it will do
 		return nil
 	}
 	s.updates++
-	s.put(key, value)
+	s.stored(e, value)
 	return nil
 }
 
@@ -312,19 +316,8 @@ func (s *Store) Get(key string) ([]byte, error) {
 			return nil, nil
 		}
 	}
-	if p, ok := s.pending[key]; ok {
-		s.mu.RUnlock()
-		return p.value, nil
-	}
-	if v, ok := s.dirty[key]; ok {
-		s.mu.RUnlock()
-		return v, nil
-	}
-	if v, ok := s.hot[key]; ok {
-		s.mu.RUnlock()
-		return v, nil
-	}
-	if v, ok := s.cold[key]; ok {
+	if e := s.rows.find(key); e != nil {
+		v := e.value
 		s.mu.RUnlock()
 		return v, nil
 	}
@@ -417,8 +410,14 @@ func (s *Store) flushLoop() {
 	}
 }
 
+// leaving is a row on its way to disk.
+type leaving struct {
+	key   string
+	value []byte
+}
+
 // flush writes the dirty rows and the offset that covers them in one batch.
-// Meanwhile reads find those rows in hot.
+// Meanwhile reads find those rows in memory.
 func (s *Store) flush() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
@@ -427,49 +426,46 @@ func (s *Store) flush() error {
 		defer s.mu.Unlock()
 		return s.failed
 	}
-	rows, offset := s.dirty, min(s.offset, s.held-1)
-	s.keepHot(rows, s.dirtySize)
-	s.dirty, s.dirtySize = make(map[string][]byte, len(rows)), 0
+	offset := min(s.offset, s.held-1)
+	rows := s.leaving[:0]
+	for _, e := range s.dirty {
+		rows = append(rows, leaving{e.key, e.acked})
+		e.dirty, e.acked, e.batch = false, nil, s.batch+1
+	}
+	clear(s.dirty)
+	s.dirty, s.dirtySize = s.dirty[:0], 0
+	if !s.recovered { // whatever else is read lies on disk
+		s.rows.age(s.written)
+	}
 	s.mu.Unlock()
 
+	slices.SortFunc(rows, func(a, b leaving) int { return strings.Compare(a.key, b.key) }) // in order they are cheaper to insert
 	b := &s.buffer
 	b.Reset()
 	var key []byte
-	for _, k := range slices.Sorted(maps.Keys(rows)) { // in order they are cheaper to insert
-		key = append(append(key[:0], rowPrefix), k...)
-		if v := rows[k]; v == nil {
+	for _, r := range rows {
+		key = append(append(key[:0], rowPrefix), r.key...)
+		if r.value == nil {
 			b.Delete(key)
 		} else {
-			b.Put(key, v)
+			b.Put(key, r.value)
 		}
 	}
+	clear(rows)
+	s.leaving = rows
 	if offset != noOffset {
 		b.Put(offsetKey, binary.BigEndian.AppendUint64(nil, uint64(offset))) //nolint:gosec // not negative
 	}
 	s.mark(b)
-	if err := s.db.Write(b, nil); err != nil {
-		err = s.broken(err)
-		s.mu.Lock()
-		s.failed = err
-		s.mu.Unlock()
-		return err
+	err := s.db.Write(b, nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.failed = s.broken(err)
+		return s.failed
 	}
+	s.written = s.batch
 	return nil
-}
-
-// keepHot adds rows that go to disk to those handy for reads, and drops the
-// older generation when the newer one is full. In recovery only the rows on their
-// way are read. It needs s.mu.
-func (s *Store) keepHot(rows map[string][]byte, size int64) {
-	if !s.recovered {
-		s.hot, s.cold, s.hotSize = rows, nil, size
-		return
-	}
-	if s.hot == nil || s.hotSize >= s.share(8) {
-		s.cold, s.hot, s.hotSize = s.hot, make(map[string][]byte, len(rows)), 0
-	}
-	maps.Copy(s.hot, rows)
-	s.hotSize += size
 }
 
 // broken leaves a note so that the next Open starts afresh.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"coinbit/internal/stream"
 	"coinbit/test/bench/figure"
@@ -21,8 +22,9 @@ var (
 const foldTable = "ceiling-table"
 
 // drainRow is how fast a group works off a backlog, beside a raw
-// consume–fold–produce loop over the same topic. Both append one record for each
-// that they read, so the end of their table tells how far they are.
+// consume–fold–produce loop over the same topic. The loop appends a record for each
+// that it reads, so the end of its table tells how far it is; a group tells how many
+// records are applied: their effects acknowledged, and those of all before them.
 func drainRow[Stream ~string](g stream.Group, input Stream, load lab.Load) lab.Row {
 	name := string(g)
 	if load.PerSecond > 0 {
@@ -91,8 +93,14 @@ func drain(ctx context.Context, l *lab.Lab, g stream.Group, input string, record
 	if err != nil {
 		return lab.Drain{}, err
 	}
-	const preface = 2 * lab.Partitions // claims, and the name of the input
-	d, err := l.Watch(ctx, s, table, preface, int64(preface+records))
+	applied := func() (int64, error) { // not the end of the table: rows of a key that follow closely are one record
+		n, _, err := s.Metric("coinbit_apply_delay_seconds_count")
+		return int64(n), err
+	}
+	if err := s.Eventually(ctx, time.Minute, func() error { _, err := applied(); return err }); err != nil {
+		return lab.Drain{}, err
+	}
+	d, err := l.Watch(ctx, s, 100*time.Millisecond, int64(records), applied)
 	if err != nil {
 		return d, err
 	}
@@ -118,7 +126,7 @@ func fold(ctx context.Context, l *lab.Lab, input string, load lab.Load) (lab.Dra
 	if err != nil {
 		return lab.Drain{}, err
 	}
-	d, err := l.Watch(ctx, s, foldTable, 0, int64(load.Records))
+	d, err := l.Watch(ctx, s, 10*time.Millisecond, int64(load.Records), func() (int64, error) { return l.End(foldTable) })
 	if err != nil {
 		return d, err
 	}

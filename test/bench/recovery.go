@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -55,17 +54,20 @@ var recovery = lab.Row{
 			if err := os.RemoveAll(l.StateDir(string(g))); err != nil {
 				return err
 			}
-			perSecond, took, err := comeBack(ctx, l, g)
+			without, err := comeBack(ctx, l, g)
 			if err != nil {
 				return err
 			}
-			if perSecond > 0 { // a small table is there at the first look
-				rate.Subject = append(rate.Subject, perSecond)
+			with, err := comeBack(ctx, l, g)
+			if err != nil {
+				return err
 			}
-			lost.Subject = append(lost.Subject, took.Seconds())
-			_, took, err = comeBack(ctx, l, g)
-			intact.Subject = append(intact.Subject, took.Seconds())
-			return err
+			lost.Subject = append(lost.Subject, without.Seconds())
+			intact.Subject = append(intact.Subject, with.Seconds())
+			if more := (without - with).Seconds(); more > 0 { // a small table makes no difference
+				rate.Subject = append(rate.Subject, float64(load.Wallets)/more)
+			}
+			return nil
 		}, func() error {
 			c, err := l.Run(ctx, lab.Work{Do: lab.Consume, From: string(g.Table())})
 			rate.Ceiling = append(rate.Ceiling, c.PerSecond())
@@ -76,45 +78,19 @@ var recovery = lab.Row{
 	},
 }
 
-// comeBack starts a group, follows its recovery to the end and stops it. perSecond
-// is from the first row seen recovered to the last; with the state intact it
-// means nothing.
-func comeBack(ctx context.Context, l *lab.Lab, g stream.Group) (perSecond float64, ready time.Duration, err error) {
+// comeBack starts a group, waits until it is ready and stops it. The time without
+// state less the time with it is what recovery takes.
+func comeBack(ctx context.Context, l *lab.Lab, g stream.Group) (time.Duration, error) {
 	s, err := l.Start(string(g), string(g))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	errBehind := errors.New("recovery goes on")
-	var first, last float64
-	var began, ended time.Time
-	err = s.Eventually(ctx, 10*time.Minute, func() error {
-		at, _, err := s.Metric("coinbit_recovery_offset")
-		if err != nil {
-			return err
-		}
-		target, partitions, err := s.Metric("coinbit_recovery_target_offset")
-		if err != nil {
-			return err
-		}
-		switch {
-		case at > 0 && began.IsZero():
-			first, began = at, time.Now()
-			fallthrough
-		case partitions < lab.Partitions || at < target-lab.Partitions:
-			return errBehind
-		}
-		last, ended = at, time.Now()
-		return nil
-	})
+	ready, err := s.Ready(ctx, 10*time.Minute)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	if ready, err = s.Ready(ctx, time.Minute); err != nil {
-		return 0, 0, err
-	}
-	perSecond = (last - first) / ended.Sub(began).Seconds()
-	l.Say("%.0f of %.0f rows in %v, ready after %v", last-first, last, ended.Sub(began).Round(time.Millisecond), ready.Round(time.Millisecond))
-	return perSecond, ready, l.Stop(s)
+	l.Say("ready after %v", ready.Round(time.Millisecond))
+	return ready, l.Stop(s)
 }
 
 // memory is what the API takes to hold a million wallets in its views.

@@ -481,8 +481,7 @@ func eventually(ctx context.Context, limit time.Duration, ask func() error) erro
 	}
 }
 
-// Drain is the progress of a process that appends a record to a topic for each
-// that it reads.
+// Drain is the progress of a process that works off a backlog.
 type Drain struct {
 	Records int64 // within Took
 	Took    time.Duration
@@ -502,51 +501,52 @@ func (d Drain) Micros(of time.Duration) float64 {
 // reading is what the clocks show at one moment.
 type reading struct {
 	at              time.Time
-	end             int64
+	done            int64
 	process, broker time.Duration
 }
 
-func (l *Lab) read(s *Service, end int64) (reading, error) {
+func (l *Lab) read(s *Service, done int64) (reading, error) {
 	process, err := cpu(s.PID())
 	if err != nil {
 		return reading{}, err
 	}
 	broker, err := cpu(l.kafka.PID(0))
-	return reading{time.Now(), end, process, broker}, err
+	return reading{time.Now(), done, process, broker}, err
 }
 
-// Watch follows the end of a topic from the first record beyond from until to.
-func (l *Lab) Watch(ctx context.Context, s *Service, topic string, from, to int64) (Drain, error) {
+// Watch follows how many records a process is through with, from the first one
+// until there are so many. It asks done each pause.
+func (l *Lab) Watch(ctx context.Context, s *Service, pause time.Duration, records int64, done func() (int64, error)) (Drain, error) {
 	var d Drain
 	var first reading
 	said := time.Now()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
-		end, err := l.End(topic)
+		n, err := done()
 		if err != nil {
 			return d, err
 		}
-		if end > from && first.end == 0 {
-			if first, err = l.read(s, end); err != nil {
+		if n > 0 && first.done == 0 {
+			if first, err = l.read(s, n); err != nil {
 				return d, err
 			}
 		}
-		if end >= to {
-			last, err := l.read(s, end)
+		if n >= records {
+			last, err := l.read(s, n)
 			return Drain{
-				Records: last.end - first.end, Took: last.at.Sub(first.at), CPU: last.process - first.process,
+				Records: last.done - first.done, Took: last.at.Sub(first.at), CPU: last.process - first.process,
 				Broker: last.broker - first.broker, Startup: first.at.Sub(s.Started),
 			}, err
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
-			l.Say("%s: %d of %d", s.Name, max(0, end-from), to-from)
+			l.Say("%s: %d of %d", s.Name, n, records)
 		}
 		select {
 		case <-tick.C:
 		case <-s.Done():
-			return d, fmt.Errorf("%s ended at %d of %d: %w", s.Name, end, to, s.failure())
+			return d, fmt.Errorf("%s ended at %d of %d: %w", s.Name, n, records, s.failure())
 		case <-ctx.Done():
 			return d, ctx.Err()
 		}
