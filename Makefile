@@ -92,12 +92,12 @@ bench: kafka-jars ## figures beside their ceilings on a real Kafka, as table and
 
 ##@ Check
 
-.PHONY: verify check-format check-vet check-lint check-modules check-generated check-licences check-vulnerabilities
-verify: check-format check-vet check-lint check-modules check-generated check-licences check-vulnerabilities ## format, vet, lint, modules, generated files, licences, vulnerabilities
+.PHONY: verify check-format check-vet check-lint check-modules check-generated check-licences check-monitoring check-vulnerabilities
+verify: check-format check-vet check-lint check-modules check-generated check-licences check-monitoring check-vulnerabilities ## format, vet, lint, modules, generated files, licences, alerts, vulnerabilities
 	@echo "verify: all passed"
 
 check-format:
-	@out=$$(gofmt -l cmd internal test); \
+	@out=$$(gofmt -l cmd docs internal test); \
 	if [ -n "$$out" ]; then echo "gofmt differs; run gofmt -w on:"; echo "$$out"; exit 1; fi
 
 check-vet:
@@ -127,6 +127,11 @@ licence_list = go mod download; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 
 check-licences: $(BIN)/.go-licenses-$(GO_LICENSES_VERSION)
 	@$(licence_list); diff -u docs/licences.md - <<<"$$list" || { echo "docs/licences.md is stale: run make licences"; exit 1; }
+
+check-monitoring: ## the alert rules and their tests (needs promtool)
+	@command -v promtool >/dev/null || { echo "promtool is missing, so the alerts cannot be checked: install it (Debian: apt-get install prometheus)"; exit 1; }
+	promtool check config docs/monitoring/prometheus/prometheus.yml
+	promtool test rules docs/monitoring/prometheus/alerts_test.yml
 
 # Exit code 3 means vulnerabilities were found. Anything else that is not 0 is a
 # failure too, unless the reason is that the database cannot be reached.

@@ -91,8 +91,8 @@ func TestComposeNamesOnlySettings(t *testing.T) {
 
 func TestComposePublishesOnThisMachineOnly(t *testing.T) {
 	ports := regexp.MustCompile(`(?m)^ *ports:\n((?: +- .*\n)+)`).FindAllStringSubmatch(readRepo(t, "docker-compose.yml"), -1)
-	if len(ports) != 2 {
-		t.Fatalf("%d ports blocks, want those of kafka and api", len(ports))
+	if len(ports) != 4 {
+		t.Fatalf("%d ports blocks, want those of kafka, api, prometheus and grafana", len(ports))
 	}
 	for _, p := range ports {
 		for line := range strings.Lines(p[1]) {

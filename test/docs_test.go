@@ -16,6 +16,8 @@ func TestGeneratedDocs(t *testing.T) {
 		{"../README.md", "<!-- settings: generated from internal/config, checked by a test -->\n", "<!-- end of settings -->", config.MarkdownTable()},
 		{"../docs/architecture.md", "<!-- diagram: generated from internal/stream, checked by a test -->\n", "<!-- end of diagram -->",
 			"```mermaid\n" + stream.Diagram() + "```\n"},
+		{"../docs/tour.md", "<!-- diagram: generated from internal/stream, checked by a test -->\n", "<!-- end of diagram -->",
+			"```mermaid\n" + stream.Diagram() + "```\n"},
 		{"../docs/security-kafka.md", "<!-- matrix: generated from internal/stream, checked by a test -->\n", "<!-- end of matrix -->", stream.AccessMatrix()},
 		{"../docs/security-kafka.md", "<!-- commands: generated from internal/stream, checked by a test -->\n", "<!-- end of commands -->",
 			"```sh\n" + stream.AccessCommands("$BROKER", "User:%s") + "```\n"},

@@ -107,6 +107,7 @@ var headers = http.Header{
 // client and from the rest of the program.
 func (f *front) observe(route string, next http.Handler) http.Handler {
 	seconds := f.seconds.WithLabelValues(route)
+	f.requests.WithLabelValues(route, "500") // there, at 0, before it first happens
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}

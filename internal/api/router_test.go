@@ -139,7 +139,7 @@ func TestAdmin(t *testing.T) {
 		res, body := doElsewhere(h, request(c.method, c.path, ""))
 		wantProblem(t, res, body, c.status, c.code, c.detail)
 	}
-	if n := testutil.CollectAndCount(registry, "coinbit_http_requests_total"); n != 5 {
+	if n := testutil.CollectAndCount(registry, "coinbit_http_requests_total"); n != 5+5 { // five answers, and routes that never gave a 500
 		t.Errorf("%d series", n)
 	}
 }
@@ -258,6 +258,14 @@ coinbit_http_requests_total{code="200",route="/silent"} 1
 coinbit_http_requests_total{code="500",route="/panics"} 1
 coinbit_http_requests_total{code="404",route="other"} 1
 coinbit_http_requests_total{code="405",route="other"} 1
+coinbit_http_requests_total{code="500",route="/aborts"} 0
+coinbit_http_requests_total{code="500",route="/api/check/{wallet_id}"} 0
+coinbit_http_requests_total{code="500",route="/api/deposit"} 0
+coinbit_http_requests_total{code="500",route="/api/deposits"} 0
+coinbit_http_requests_total{code="500",route="/healthz"} 0
+coinbit_http_requests_total{code="500",route="/late"} 0
+coinbit_http_requests_total{code="500",route="/silent"} 0
+coinbit_http_requests_total{code="500",route="other"} 0
 `
 	err = testutil.GatherAndCompare(registry, strings.NewReader(want), "coinbit_deposits_total", "coinbit_http_requests_total")
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"coinbit/internal/api"
@@ -36,11 +37,32 @@ func (h *health) add(name string, ready func() error) {
 	h.checks = append(h.checks, check{name, ready})
 }
 
+var readyDesc = prometheus.NewDesc("coinbit_ready", "1 for a part of the service that is ready, 0 for one that is not; /readyz says why.",
+	[]string{"part"}, nil)
+
+// Describe implements prometheus.Collector.
+func (h *health) Describe(ch chan<- *prometheus.Desc) { ch <- readyDesc }
+
+// Collect implements prometheus.Collector.
+func (h *health) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range h.all() {
+		ready := 0.
+		if c.ready() == nil {
+			ready = 1
+		}
+		ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, ready, c.name)
+	}
+}
+
+func (h *health) all() []check {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.checks)
+}
+
 // report writes one line a check and tells whether all are ready.
 func (h *health) report(w io.Writer) bool {
-	h.mu.Lock()
-	checks := slices.Clone(h.checks)
-	h.mu.Unlock()
+	checks := h.all()
 	ok := len(checks) > 0 // else nothing has begun yet
 	for _, c := range checks {
 		state := "ready"

@@ -17,6 +17,8 @@ type metrics struct {
 	messages    *prometheus.CounterVec
 	deadLetters *prometheus.CounterVec
 	staleRows   *prometheus.CounterVec
+	fenced      *prometheus.CounterVec
+	rebuilds    *prometheus.CounterVec
 	delay       *prometheus.HistogramVec
 	groups      *groupCollector
 }
@@ -34,6 +36,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "coinbit_stale_rows_total",
 			Help: "Rows read from a changelog that are older than the row in hand: an ex-owner wrote after losing its partition.",
 		}, []string{"table"}),
+		fenced: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coinbit_fenced_total",
+			Help: "Partitions that the broker refused this instance, because another has claimed them since.",
+		}, []string{"group"}),
+		rebuilds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coinbit_rebuilds_total",
+			Help: "Times that a part of the service failed while Kafka answered, and was built anew.",
+		}, []string{"part"}),
 		delay: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "coinbit_apply_delay_seconds",
 			Help:    "Time from a message's acceptance to its effects being stored.",
@@ -41,7 +51,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"group"}),
 		groups: &groupCollector{running: make(map[stream.Group]runningGroup)},
 	}
-	r.MustRegister(m.messages, m.deadLetters, m.staleRows, m.delay, m.groups)
+	r.MustRegister(m.messages, m.deadLetters, m.staleRows, m.fenced, m.rebuilds, m.delay, m.groups)
 	return m
 }
 

@@ -100,7 +100,8 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	}}
 	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
 		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
-		Behind: func() bool { return inflight.Backlog() > backlog },
+		Behind:   func() bool { return inflight.Backlog() > backlog },
+		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
 	})
 	if err != nil {
 		return err
@@ -135,6 +136,9 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, producer
 	counters := make(map[wallet.Verdict]func())
 	for _, v := range wallet.Verdicts() {
 		counters[v] = r.metrics.messages.WithLabelValues(string(r.name), v.String()).Inc
+	}
+	if r.deadLetter != "" {
+		r.metrics.deadLetters.WithLabelValues(string(r.deadLetter)) // there, at 0, before the first
 	}
 	return stream.Env{
 		Partitions: cluster.Partitions,

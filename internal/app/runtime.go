@@ -67,9 +67,11 @@ func New(cfg config.Config, o Options) (*Runtime, error) {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	ready := &health{}
+	registry.MustRegister(ready)
 	return &Runtime{
 		cfg: cfg, log: o.Log, stdout: o.Stdout, client: client,
-		registry: registry, metrics: newMetrics(registry), health: &health{}, now: o.Now, onListen: o.OnListen,
+		registry: registry, metrics: newMetrics(registry), health: ready, now: o.Now, onListen: o.OnListen,
 	}, nil
 }
 
@@ -107,6 +109,7 @@ const (
 // wrong at the end: nil, or why something may not be flushed.
 func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx context.Context) error) error {
 	log := rt.log.With("service", name)
+	rebuilds := rt.metrics.rebuilds.WithLabelValues(name)
 	backoff := firstBackoff
 	for first := true; ; first = false {
 		started := time.Now()
@@ -129,6 +132,7 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 		if time.Since(started) > steady {
 			backoff = firstBackoff
 		}
+		rebuilds.Inc()
 		log.Warn("failed, building it anew", "in", backoff, "err", oneLine(err))
 		select {
 		case <-time.After(backoff):

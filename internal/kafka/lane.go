@@ -41,6 +41,8 @@ type lane struct {
 	identify func(ctx context.Context, was identity) (identity, *record, error)
 	// stored sees each record before its done; its error is done's.
 	stored func(partition int32, r *record, offset int64) error
+	// fenced, if set, is told once when the broker refuses this owner.
+	fenced func()
 	// goesOn: after a batch has failed the lane goes on, with another identity.
 	goesOn bool
 
@@ -287,6 +289,9 @@ func (l *lane) renewed() bool {
 	next, first, err := l.identify(ctx, l.identity)
 	switch {
 	case err != nil && !l.goesOn:
+		if errors.Is(err, ErrFenced) {
+			l.tellFenced()
+		}
 		l.fail(err)
 		return false
 	case err != nil:
@@ -322,6 +327,12 @@ func (l *lane) tell(records []record, base int64) {
 	}
 }
 
+func (l *lane) tellFenced() {
+	if l.fenced != nil {
+		l.fenced()
+	}
+}
+
 func (l *lane) batch(records []record) *sarama.RecordBatch {
 	now := time.Now().Truncate(time.Millisecond)
 	list := make([]sarama.Record, len(records))
@@ -353,6 +364,7 @@ func (l *lane) await(f *flight, answers chan answer) (int64, error) {
 		case a.err == nil:
 			return a.offset, nil
 		case errors.Is(a.err, sarama.ErrInvalidProducerEpoch), errors.Is(a.err, sarama.ErrProducerFenced):
+			l.tellFenced()
 			return 0, fmt.Errorf("%w: %w", ErrFenced, a.err)
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
 			return 0, ErrUnknownOffset

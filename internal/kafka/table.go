@@ -37,6 +37,9 @@ type TableOptions struct {
 	// OnRow sees each stored row before its promise resolves; its error fails
 	// the promise.
 	OnRow func(partition int32, key string, value []byte, offset int64) error
+	// OnFenced, if set, is told of each partition that the broker refuses this
+	// writer because another has claimed it since.
+	OnFenced func()
 	// Behind, if set, tells whether so much is still to be read that rows may wait
 	// for others.
 	Behind func() bool
@@ -74,7 +77,7 @@ func (c *Client) TableWriter(o TableOptions) (*TableWriter, error) {
 func (t *TableWriter) Claim(ctx context.Context, partition int32) (offset int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	l := &lane{id: partition, stored: t.onRow}
+	l := &lane{id: partition, stored: t.onRow, fenced: t.OnFenced}
 	l.identify = func(ctx context.Context, was identity) (identity, *record, error) {
 		next, err := t.nextEpoch(ctx, partition, was)
 		if err == nil && next.epoch >= lastEpoch {

@@ -120,6 +120,8 @@ func TestEarlierOwnerIsRefused(t *testing.T) {
 	x := newTable(t, 1)
 	var first, second book
 	a, b := x.writer(t, &first), x.writer(t, &second)
+	var fenced atomic.Int32
+	a.OnFenced = func() { fenced.Add(1) }
 	if err := emit(t, a, "w", "unclaimed"); !errors.Is(err, ErrFenced) {
 		t.Fatalf("unclaimed: %v", err)
 	}
@@ -133,6 +135,9 @@ func TestEarlierOwnerIsRefused(t *testing.T) {
 		if err := emit(t, a, "w", "stale"); !errors.Is(err, ErrFenced) {
 			t.Fatalf("got %v, want ErrFenced", err)
 		}
+	}
+	if n := fenced.Load(); n != 1 {
+		t.Errorf("told %d times that it is fenced, want once", n)
 	}
 	must(t, emit(t, b, "w", "3"))
 	own(t, a, 0) // it is back
