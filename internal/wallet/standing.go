@@ -28,12 +28,12 @@ func (w *Window) Standing(at int64) Standing {
 		s.Headroom = w.Rule.Threshold.minus(sum)
 	}
 	for i := range w.Cells {
-		if from, to := touches(&w.Cells[i], w.period()); from <= end && end < to {
+		if from, to := touches.of(&w.Cells[i], w.period()); from <= end && end < to {
 			s.Parts = append(s.Parts, w.Cells[i])
 		}
 	}
 	if len(s.Parts) > 0 {
-		_, s.Expires = touches(&s.Parts[0], w.period())
+		_, s.Expires = touches.of(&s.Parts[0], w.period())
 	}
 	return s
 }
