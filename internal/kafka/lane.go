@@ -83,7 +83,7 @@ func (l *lane) put(r record) {
 		l.room.Wait()
 	}
 	err := l.err
-	if err == nil && !(r.newest && l.replace(r)) {
+	if err == nil && (!r.newest || !l.replace(r)) {
 		l.queue = append(l.queue, r)
 		l.bytes += r.size()
 		l.w.pace.came()
