@@ -5,6 +5,8 @@ PROTOC_GEN_GO_VERSION := v1.36.12
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
 GO_LICENSES_VERSION   := v1.6.0
+SCHEMATHESIS_VERSION  := 4.32.5
+OPENAPI_SPEC_VERSION  := 0.9.0
 # Also in internal/kafkatest (pom.xml, Version) and docker-compose.yml; a test compares them.
 KAFKA_VERSION         := 4.3.1
 # ----------------------------------------------------------------------------
@@ -16,6 +18,7 @@ SHELL       := /bin/bash
 
 BIN  := $(CURDIR)/bin
 JARS := $(CURDIR)/.cache/kafka-$(KAFKA_VERSION)/libs
+SCHEMATHESIS := $(CURDIR)/.cache/schemathesis-$(SCHEMATHESIS_VERSION)-$(OPENAPI_SPEC_VERSION)/bin/schemathesis
 export PATH := $(BIN):$(PATH)
 
 FUZZTIME ?= 10s
@@ -49,7 +52,7 @@ run-kafka: kafka-jars ## one real Apache Kafka on 127.0.0.1:9092, without contai
 
 ##@ Test
 
-.PHONY: test test-kafka chaos planted fuzz
+.PHONY: test test-kafka test-openapi chaos planted fuzz
 test: ## all tests that need only Go
 	go test -race -timeout 10m ./...
 	SCHEDULES=1000000 go test -count=1 -run TestSchedules -v ./internal/model
@@ -57,6 +60,10 @@ test: ## all tests that need only Go
 # Packages one after another: each starts a Kafka, and one of them measures.
 test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their own, or the one on BROKER; TEST=regexp chooses
 	go test -race -tags kafka -count=1 -timeout 30m -p 1 -v -run '$(TEST)' $(if $(BROKER),,./internal/kafkatest/...) ./internal/kafka/... ./internal/flowtest/... ./test/...
+
+test-openapi: build $(SCHEMATHESIS) ## what schemathesis makes of /openapi.json, against the whole suite (needs Python 3.10)
+	$(dir $(SCHEMATHESIS))openapi-spec-validator internal/api/openapi.json
+	test/schemathesis.sh $(BIN)/coinbit $(SCHEMATHESIS)
 
 chaos: $(if $(BROKER),,kafka-jars) ## faults under load on a real Kafka, judged by an oracle: FAULTS=60 SEED=1 BROKERS=1|3 KINDS=names,groups
 	FAULTS=$(FAULTS) SEED=$(SEED) BROKERS=$(BROKERS) KINDS='$(KINDS)' go test -race -tags kafka -count=1 -timeout 24h -v -run '^TestChaos$$' ./test
@@ -136,12 +143,15 @@ check-vulnerabilities: $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 ##@ Build
 
-.PHONY: build proto-gen licences kafka-jars clean
+.PHONY: build proto-gen openapi licences kafka-jars clean
 build: ## the binary, as ./bin/coinbit
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/coinbit ./cmd
 
 proto-gen: $(BIN)/.protoc-gen-go-$(PROTOC_GEN_GO_VERSION) ## the Go code in internal/pb from proto/ (needs protoc)
 	protoc --go_out=. ./proto/*.proto
+
+openapi: ## openapi.json, docs.html and docs/errors.md, from internal/api
+	go test -count=1 -run '^TestDocument$$' ./internal/api -update
 
 licences: $(BIN)/.go-licenses-$(GO_LICENSES_VERSION) ## docs/licences.md, from the modules in the binary
 	@$(licence_list); cat <<<"$$list" >docs/licences.md
@@ -170,6 +180,12 @@ $(BIN)/.go-licenses-$(GO_LICENSES_VERSION):
 $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION):
 	@rm -f $(BIN)/.govulncheck-*
 	GOBIN=$(BIN) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+	@touch $@
+
+$(SCHEMATHESIS):
+	rm -rf $(dir $(@D))
+	python3 -m venv $(dir $(@D))
+	$(@D)/pip install --quiet schemathesis==$(SCHEMATHESIS_VERSION) openapi-spec-validator==$(OPENAPI_SPEC_VERSION)
 	@touch $@
 
 $(JARS)/.complete: internal/kafkatest/pom.xml

@@ -28,7 +28,7 @@ import (
 )
 
 // Who has a column in the matrix.
-var users = []string{"api", "balance", "threshold", "flagger", "flag", "verify", "topics"}
+var users = []string{"api", "balance", "threshold", "flagger", "flag", "verify", "whatif", "statement", "deadletter", "topics"}
 
 // guarded is a Kafka with authorizer, on which each service is a user of its own:
 // User:name with a password, User:CN=name with a certificate.
@@ -360,7 +360,7 @@ func TestAccess(t *testing.T) {
 		})
 	})
 	t.Run("each right of a command", func(t *testing.T) {
-		atOnce([]string{"flag", "verify", "topics"}, func(s string) {
+		atOnce([]string{"flag", "verify", "whatif", "statement", "deadletter", "topics"}, func(s string) {
 			t.Run(s, func(t *testing.T) { g.takeAwayFromCommand(t, s) })
 		})
 	})
@@ -472,7 +472,9 @@ func (g *guarded) takeAway(t *testing.T, p *guardedProc, r stream.Right) {
 
 // takeAwayFromCommand is takeAway for a command that ends by itself.
 func (g *guarded) takeAwayFromCommand(t *testing.T, s string) {
-	args := map[string][]string{"flag": {"-wallet=w", "-remove"}}[s]
+	args := map[string][]string{
+		"flag": {"-wallet=w", "-remove"}, "whatif": {"-threshold=1"}, "statement": {"-wallet=w"},
+	}[s]
 	for _, r := range stream.RightsOf(s) {
 		if r.Operation == stream.Create { // the topics are there
 			continue

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"coinbit/internal/flagged"
 	"coinbit/internal/pb"
 	"coinbit/internal/wallet"
 )
@@ -90,6 +91,8 @@ type Tables interface {
 	Balance(walletID string) (wallet.Account, error)
 	Counter(walletID string) (wallet.Counter, error)
 	Flag(walletID string) (wallet.Flag, error)
+	// Flagged is a page of the wallets whose flag is raised, see flagged.Index.
+	Flagged(after *flagged.Entry, n int) (page []flagged.Entry, more bool, err error)
 	// Watch puts a token into changed (buffered, never closed) after any of the
 	// wallet's rows changed, until stop is called. Called before the rows are
 	// read, it misses no change.
@@ -106,6 +109,8 @@ type Options struct {
 	Partition func(walletID string) (int32, error)
 	// Now is the event time of a deposit accepted now.
 	Now func() time.Time
+	// Rule is the settings', told of wallets that have not met a rule yet.
+	Rule wallet.Rule
 	// NewID names a deposit, never 0 and never twice the same.
 	NewID func() uint64
 	// Keys open /api/; none: it is open.
@@ -135,8 +140,8 @@ type API struct {
 // New builds an API. It fails when a required option is missing, a key or the
 // rate limit is no possible one, or a metric is registered already.
 func New(o Options) (*API, error) {
-	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Now == nil || o.NewID == nil {
-		return nil, errors.New("api: Log, Tables, Partition, Now and NewID are required")
+	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Now == nil || o.NewID == nil || o.Rule == (wallet.Rule{}) {
+		return nil, errors.New("api: Log, Tables, Partition, Now, NewID and Rule are required")
 	}
 	g, err := newGuard(o.Keys, o.RateLimit)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"coinbit/internal/api"
+	"coinbit/internal/flagged"
 	"coinbit/internal/loadgen"
 	"coinbit/internal/pb"
 	"coinbit/internal/wallet"
@@ -44,6 +45,9 @@ func (i *instant) Counter(string) (wallet.Counter, error) {
 	return wallet.Counter{Account: wallet.Account{NextOffset: i.next.Load()}}, nil
 }
 func (i *instant) Flag(string) (wallet.Flag, error) { return wallet.Flag{}, nil }
+func (i *instant) Flagged(*flagged.Entry, int) ([]flagged.Entry, bool, error) {
+	return nil, false, nil
+}
 func (i *instant) Watch(string) (<-chan struct{}, func()) {
 	return make(chan struct{}, 1), func() {}
 }

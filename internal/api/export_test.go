@@ -3,7 +3,10 @@ package api
 import (
 	"errors"
 	"io"
+	"strings"
 	"time"
+
+	"github.com/gorilla/mux"
 
 	"coinbit/internal/wallet"
 )
@@ -24,6 +27,19 @@ func Kinds() map[string]int {
 		all[string(c)+"|"+k.title] = k.status
 	}
 	return all
+}
+
+// Routes are the API's, as METHOD PATH.
+func (a *API) Routes() (list []string) {
+	_ = a.routes(nil).Walk(func(route *mux.Route, _ *mux.Router, _ []*mux.Route) error {
+		path, _ := route.GetPathTemplate()
+		methods, _ := route.GetMethods()
+		for _, m := range methods {
+			list = append(list, m+" "+strings.ReplaceAll(path, ":[^/]*}", "}"))
+		}
+		return nil
+	})
+	return list
 }
 
 // SetMaxConns makes s take at most n connections.

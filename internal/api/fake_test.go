@@ -12,15 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"coinbit/internal/api"
+	"coinbit/internal/flagged"
 	"coinbit/internal/pb"
 	"coinbit/internal/wallet"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const partition = 3
 
@@ -38,6 +36,7 @@ type world struct {
 	accounts map[string]*wallet.Account
 	counters map[string]*wallet.Counter
 	flags    map[string]*wallet.Flag
+	index    *flagged.Index
 	watchers map[chan struct{}]string
 
 	readyErr, readErr, appendErr error
@@ -48,7 +47,7 @@ func newWorld() *world {
 	return &world{
 		held: map[string]bool{}, applied: map[string]int{},
 		accounts: map[string]*wallet.Account{}, counters: map[string]*wallet.Counter{}, flags: map[string]*wallet.Flag{},
-		watchers: map[chan struct{}]string{},
+		watchers: map[chan struct{}]string{}, index: flagged.New(),
 	}
 }
 
@@ -114,11 +113,8 @@ func (w *world) catchUp() {
 		id := w.owners[i]
 		c := row(w.counters, id)
 		if c.Apply(w.log[i], rule).Emit {
-			tip := *c.Tip
-			w.flagged = append(w.flagged, func() {
-				f := row(w.flags, id)
-				f.Apply(wallet.FlagEvent{Offset: f.NextOffset, Crossing: &tip})
-			})
+			tip, parts := *c.Tip, c.Parts()
+			w.flagged = append(w.flagged, func() { w.flagEvent(id, wallet.FlagEvent{Crossing: &tip, Parts: parts}) })
 		}
 		touched[id] = true
 	}
@@ -135,6 +131,18 @@ func (w *world) catchUp() {
 			default:
 			}
 		}
+	}
+}
+
+// flagEvent is the next on flag_wallet.
+func (w *world) flagEvent(id string, e wallet.FlagEvent) {
+	f := row(w.flags, id)
+	e.Offset = f.NextOffset
+	f.Apply(e)
+	if by, at := f.RaisedBy(); by != wallet.NotRaised {
+		w.index.Raise(id, at)
+	} else {
+		w.index.Lower(id)
 	}
 }
 
@@ -169,6 +177,11 @@ func (w *world) Flag(id string) (wallet.Flag, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return *row(w.flags, id), w.readErr
+}
+
+func (w *world) Flagged(after *flagged.Entry, n int) ([]flagged.Entry, bool, error) {
+	page, more := w.index.Page(after, n)
+	return page, more, w.readErr
 }
 
 func (w *world) Watch(id string) (<-chan struct{}, func()) {
@@ -206,6 +219,7 @@ func (w *world) options() api.Options {
 		Log: w, Tables: w,
 		Partition: func(string) (int32, error) { return partition, nil },
 		Now:       func() time.Time { return acceptedAt },
+		Rule:      rule,
 		NewID: func() uint64 {
 			mu.Lock()
 			defer mu.Unlock()
@@ -251,8 +265,15 @@ func get(id string, headers ...string) *http.Request {
 	return request(http.MethodGet, "/api/check/"+id, "", headers...)
 }
 
-// do serves r and returns the answer with its body read.
+// do serves r and returns the answer with its body read. The document must have it.
 func do(h http.Handler, r *http.Request) (*http.Response, string) {
+	res, body := doElsewhere(h, r)
+	mustBeDescribed(r, res, body)
+	return res, body
+}
+
+// doElsewhere is do for what is not the API.
+func doElsewhere(h http.Handler, r *http.Request) (*http.Response, string) {
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, r)
 	res := rec.Result()

@@ -16,6 +16,9 @@ const (
 	codeAmount       code = "invalid-amount"
 	codeKey          code = "invalid-idempotency-key"
 	codePosition     code = "invalid-position"
+	codeQuery        code = "invalid-query"
+	codeCursor       code = "invalid-cursor"
+	codeLimit        code = "invalid-limit"
 	codeUnauthorized code = "unauthorized"
 	codeCrossOrigin  code = "cross-origin"
 	codeNotFound     code = "not-found"
@@ -48,6 +51,9 @@ var kinds = map[code]struct {
 	codeAmount:       {http.StatusBadRequest, "Invalid amount"},
 	codeKey:          {http.StatusBadRequest, "Invalid Idempotency-Key"},
 	codePosition:     {http.StatusBadRequest, "Invalid X-Deposit-Position"},
+	codeQuery:        {http.StatusBadRequest, "Query not understood"},
+	codeCursor:       {http.StatusBadRequest, "Invalid cursor"},
+	codeLimit:        {http.StatusBadRequest, "Invalid limit"},
 	codeUnauthorized: {http.StatusUnauthorized, "API key needed"},
 	codeCrossOrigin:  {http.StatusForbidden, "Cross-origin request"},
 	codeNotFound:     {http.StatusNotFound, "No such path"},
@@ -111,12 +117,17 @@ func (f *failure) write(w http.ResponseWriter) {
 // body is f as the client reads it.
 func (f *failure) body() []byte {
 	kind := kinds[f.code]
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(problem{ // a bytes.Buffer takes all, and the struct always encodes
+	return encode(problem{
 		Type: typePrefix + string(f.code), Title: kind.title, Status: kind.status,
 		Detail: f.detail, Code: kind.status, Message: f.detail,
 	})
+}
+
+// encode is v as JSON. Nothing of ours can fail to be encoded.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // a bytes.Buffer takes all
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

@@ -14,6 +14,10 @@ const (
 	pathDeposit  = "/api/deposit"
 	pathDeposits = "/api/deposits"
 	pathCheck    = "/api/check/{wallet_id}"
+	pathWallet   = "/api/wallets/{wallet_id}"
+	pathFlags    = "/api/flags"
+	pathOpenAPI  = "/openapi.json"
+	pathDocs     = "/docs"
 	routeOther   = "other" // the metrics' name for what is no route
 )
 
@@ -30,13 +34,24 @@ type handler func(http.ResponseWriter, *http.Request) *failure
 // Handler serves the API and, beside it, the routes that each of more adds,
 // which are counted, timed and kept from panicking too, but need no key.
 func (a *API) Handler(more ...func(*mux.Router)) http.Handler {
+	return a.bounded(a.routes(more))
+}
+
+// routes are those of the API, and those that each of more adds.
+func (a *API) routes(more []func(*mux.Router)) *mux.Router {
 	r := a.router(a.elsewhere, more)
 	r.Handle(pathDeposit, a.observe(pathDeposit, a.guarded(a.deposit))).Methods(http.MethodPost)
 	r.Handle(pathDeposits, a.observe(pathDeposits, a.guarded(a.bulk))).Methods(http.MethodPost)
 	// The empty id matches too and is told what a wallet_id is.
 	r.Handle("/api/check/{wallet_id:[^/]*}", a.observe(pathCheck, a.guarded(a.check))).
 		Methods(http.MethodGet, http.MethodHead)
-	return a.bounded(r)
+	r.Handle("/api/wallets/{wallet_id:[^/]*}", a.observe(pathWallet, a.guarded(a.wallet))).
+		Methods(http.MethodGet, http.MethodHead)
+	r.Handle(pathFlags, a.observe(pathFlags, a.guarded(a.flags))).Methods(http.MethodGet, http.MethodHead)
+	// What describes the API is no secret.
+	r.Handle(pathOpenAPI, a.observe(pathOpenAPI, a.plain(a.openapi))).Methods(http.MethodGet, http.MethodHead)
+	r.Handle(pathDocs, a.observe(pathDocs, a.plain(a.docs))).Methods(http.MethodGet, http.MethodHead)
+	return r
 }
 
 // Admin serves the routes that each of add adds as Handler serves those beside

@@ -54,6 +54,21 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/api/deposit", 400, ""},
 		{"GET", "/api/check/w", 200, ""},
 		{"HEAD", "/api/check/w", 200, ""},
+		{"GET", "/api/wallets/w", 200, ""},
+		{"HEAD", "/api/wallets/w", 200, ""},
+		{"GET", "/api/wallets", 404, ""},
+		{"GET", "/api/wallets/a/b", 404, ""},
+		{"POST", "/api/wallets/w", 405, "GET, HEAD"},
+		{"GET", "/api/flags", 200, ""},
+		{"HEAD", "/api/flags", 200, ""},
+		{"GET", "/api/flags/", 404, ""},
+		{"GET", "/openapi.json", 200, ""},
+		{"HEAD", "/openapi.json", 200, ""},
+		{"POST", "/openapi.json", 405, "GET, HEAD"},
+		{"GET", "/docs", 200, ""},
+		{"HEAD", "/docs", 200, ""},
+		{"GET", "/docs/", 404, ""},
+		{"POST", "/api/flags", 405, "GET, HEAD"},
 		{"GET", "/healthz", 200, ""},
 		{"HEAD", "/healthz", 200, ""},
 		{"GET", "/", 404, ""},
@@ -105,7 +120,7 @@ func TestAdmin(t *testing.T) {
 	if _, err := api.Admin(registry, nil, beside); err == nil {
 		t.Error("two share their metrics")
 	}
-	res, body := do(h, request("GET", "/healthz", ""))
+	res, body := doElsewhere(h, request("GET", "/healthz", ""))
 	if res.StatusCode != 200 || body != "ok\n" {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
@@ -121,7 +136,7 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/panics", 500, "internal", "the server made a mistake"},
 		{"GET", "/" + strings.Repeat("x", 2048), 414, "path-too-long", "path and query must be at most 2048 bytes"},
 	} {
-		res, body := do(h, request(c.method, c.path, ""))
+		res, body := doElsewhere(h, request(c.method, c.path, ""))
 		wantProblem(t, res, body, c.status, c.code, c.detail)
 	}
 	if n := testutil.CollectAndCount(registry, "coinbit_http_requests_total"); n != 5+5 { // five answers, and routes that never gave a 500
@@ -257,7 +272,7 @@ coinbit_http_requests_total{code="500",route="other"} 0
 		t.Error(err)
 	}
 	// A series for each route, made when it is mounted.
-	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 9 {
+	if n := testutil.CollectAndCount(registry, "coinbit_http_request_seconds"); n != 13 {
 		t.Errorf("%d histograms", n)
 	}
 }
@@ -267,7 +282,8 @@ func TestCodes(t *testing.T) {
 	want := map[string]int{
 		"invalid-body|Body not understood": 400, "invalid-wallet-id|Invalid wallet_id": 400,
 		"invalid-amount|Invalid amount": 400, "invalid-idempotency-key|Invalid Idempotency-Key": 400,
-		"invalid-position|Invalid X-Deposit-Position": 400, "unauthorized|API key needed": 401, "cross-origin|Cross-origin request": 403,
+		"invalid-position|Invalid X-Deposit-Position": 400, "invalid-query|Query not understood": 400,
+		"invalid-cursor|Invalid cursor": 400, "invalid-limit|Invalid limit": 400, "unauthorized|API key needed": 401, "cross-origin|Cross-origin request": 403,
 		"not-found|No such path": 404, "method-not-allowed|Method not allowed": 405,
 		"request-timeout|Body came too slowly": 408, "body-too-large|Body too large": 413,
 		"path-too-long|Path too long": 414, "too-many-headers|Too many headers": 431, "overloaded|Too busy": 503,

@@ -18,7 +18,7 @@ func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	handler, err := api.New(api.Options{
 		Log: log, Tables: views,
 		Partition: log.partition,
-		Now:       rt.now, NewID: newIDs(),
+		Now:       rt.now, NewID: newIDs(), Rule: rt.rule(),
 		Keys: rt.cfg.APIKeys, RateLimit: rt.cfg.RateLimit,
 		Registry: rt.registry, Logger: rt.log,
 	})

@@ -40,6 +40,12 @@ func (l *loadFlags) register(fs *flag.FlagSet) {
 	fs.Uint64Var(&l.mix.Seed, "seed", 0, "the same seed sends the same requests, keys too; 0: a random one")
 }
 
+func loadgenFlags(fs *flag.FlagSet, c *Command) {
+	c.Load = new(loadFlags)
+	c.Load.register(fs)
+	fs.BoolVar(&c.JSON, "json", false, "print the report as JSON")
+}
+
 // loadDuration is for a load without -duration and -deposits.
 const loadDuration = 10 * time.Second
 

@@ -3,11 +3,13 @@ package app
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +24,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// Kept connections of the tests' HTTP client.
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		// LevelDB's, which ends within a second after Close.
+		goleak.IgnoreAnyFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
 // deadline bounds every wait.
@@ -82,12 +86,32 @@ func TestCommandLine(t *testing.T) {
 		{"-service=broker -broker_name=api", exitUsage, []string{"balance, flagger or threshold"}},
 		{"-service=api -broker_name=balance", exitUsage, []string{"-broker_name goes with"}},
 		{"-service=flag", exitUsage, []string{"-wallet is missing"}},
-		{"-service=api -remove", exitUsage, []string{"go with -service=flag"}},
-		{"-service=api -acls", exitUsage, []string{"go with -service=topics"}},
+		{"-service=api -remove", exitUsage, []string{"goes with -service=flag"}},
+		{"-service=api -acls", exitUsage, []string{"goes with -service=topics"}},
 		{"-service=topics -principal User:%s", exitUsage, []string{"-principal goes with -acls"}},
 		{"-service=topics -acls -principal User:x", exitUsage, []string{"-principal", "%s"}},
 		{"-service=api -rate 5", exitUsage, []string{"-rate goes with -service=loadgen"}},
-		{"-service=loadgen -wallet w", exitUsage, []string{"go with -service=flag"}},
+		{"-service=loadgen -wallet w", exitUsage, []string{"goes with -service=flag"}},
+		{"-service=whatif", exitUsage, []string{"-rule are missing", "5000/10m"}},
+		{"-service=whatif -threshold 5,000", exitUsage, []string{`-threshold: got "5,000", takes a decimal`}},
+		{"-service=whatif -period 10", exitUsage, []string{`-period: got "10", takes a duration`}},
+		{"-service=whatif -rule 5000", exitUsage, []string{`-rule: got "5000", takes AMOUNT/PERIOD`}},
+		{"-service=whatif -rule 0/10m", exitUsage, []string{`-rule: got "0", takes a decimal above 0`}},
+		{"-service=whatif -rule 1/0s", exitUsage, []string{`-rule: got "0s", takes a duration`}},
+		{"-service=whatif -period 10m -from yesterday", exitUsage, []string{`-from: got "yesterday", takes an RFC 3339 time`}},
+		{"-service=whatif -period 10m -from 2026-02-01T00:00:00Z -to 2026-01-01T00:00:00Z", exitUsage, []string{"-from: got 2026-02-01T00:00:00Z, which is not before -to 2026-01-01T00:00:00Z"}},
+		{"-service=whatif -period 10m -csv -json", exitUsage, []string{"-csv and -json: takes one of them"}},
+		{"-service=whatif" + manyRules(17), exitUsage, []string{"-rule: got 17 rules, takes up to 16"}},
+		{"-service=whatif -h", exitOK, []string{"-rule AMOUNT/PERIOD", "coinbit -service=whatif -rule 5000/2m -rule 5000/10m"}},
+		{"-service=statement", exitUsage, []string{"-wallet is missing"}},
+		{"-service=statement -wallet .bad", exitUsage, []string{"-wallet: wallet_id must be"}},
+		{"-service=statement -wallet w -at 1969-12-31T23:59:59Z", exitUsage, []string{`-at: got "1969-12-31T23:59:59Z", takes`}},
+		{"-service=statement -wallet w -csv -json", exitUsage, []string{"-csv and -json: takes one of them"}},
+		{"-service=statement -wallet w -rule 5000/10m", exitUsage, []string{"-rule goes with -service=whatif"}},
+		{"-service=statement -h", exitOK, []string{"-at TIME", "coinbit -service=statement -wallet 69da5a28 -csv >statement.csv"}},
+		{"-service=deadletter -csv", exitUsage, []string{"-csv goes with -service=whatif and -service=statement"}},
+		{"-service=deadletter -h", exitOK, []string{"coinbit -service=deadletter -json"}},
+		{"-csv -wallet=w -service=statement=x", exitUsage, []string{"-service: got"}},
 		{"-service=loadgen -h", exitOK, []string{"-zipf", "all alike", "default 64"}},
 		{"-service=loadgen -rate -5", exitUsage, []string{"-rate: got -5, takes"}},
 		{"-service=loadgen -checks 1 -deposits 5", exitUsage, []string{"-deposits: there are none"}},
@@ -107,6 +131,49 @@ func TestCommandLine(t *testing.T) {
 			if !strings.Contains(stderr.String(), s) {
 				t.Errorf("%q does not say %q:\n%s", c.args, s, stderr.String())
 			}
+		}
+	}
+}
+
+func manyRules(n int) (args string) {
+	for i := range n {
+		args += fmt.Sprintf(" -rule %d/10m", i+1)
+	}
+	return args
+}
+
+// A question that cannot be asked is one line.
+func TestBadQuestionsAreOneLine(t *testing.T) {
+	for _, args := range []string{"-service=whatif -rule x", "-service=whatif -period 10m -to x", "-service=statement -wallet w -at x"} {
+		var stderr syncBuffer
+		code := Main(context.Background(), strings.Fields(args), nil, io.Discard, &stderr)
+		if said := stderr.String(); code != exitUsage || strings.Count(said, "\n") != 1 {
+			t.Errorf("%q: exit %d, says %q", args, code, said)
+		}
+	}
+}
+
+// A flag that several services have takes a value in all of them or in none, so that
+// either can read a command line; and -h of each names its own flags.
+func TestFlagsOfServices(t *testing.T) {
+	isBool := func(f *flag.Flag) bool {
+		b, ok := f.Value.(interface{ IsBoolFlag() bool })
+		return ok && b.IsBoolFlag()
+	}
+	all, owners := allFlags()
+	for _, s := range services() {
+		var help bytes.Buffer
+		usage(&help, s.name)
+		s.flagSet(new(Command)).VisitAll(func(f *flag.Flag) {
+			if isBool(f) != isBool(all.Lookup(f.Name)) || f.Usage == "" || f.Name == "service" {
+				t.Errorf("-service=%s has -%s: %q", s.name, f.Name, f.Usage)
+			}
+			if !slices.Contains(owners[f.Name], s.name) || !strings.Contains(help.String(), "\n  -"+f.Name) {
+				t.Errorf("-service=%s -h does not say -%s:\n%s", s.name, f.Name, &help)
+			}
+		})
+		if !strings.Contains(help.String(), s.example) || s.run == nil && s.name != "broker" {
+			t.Errorf("-service=%s", s.name)
 		}
 	}
 }
@@ -347,7 +414,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if _, ok := find(cmd.Service); !ok || cmd.Service == "broker" || (cmd.Service == "flag") != (cmd.Wallet != "") || cmd.Remove && cmd.Service != "flag" {
+		if _, ok := find(cmd.Service); !ok || cmd.Service == "broker" ||
+			(cmd.Service == "flag" || cmd.Service == "statement") != (cmd.Wallet != "") || cmd.Remove && cmd.Service != "flag" {
 			t.Fatalf("accepted %+v", cmd)
 		}
 	})

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"time"
 
@@ -13,6 +14,18 @@ import (
 
 // flagTimeout is how long the operator waits for the flagger.
 const flagTimeout = 30 * time.Second
+
+func flagFlags(fs *flag.FlagSet, c *Command) {
+	fs.StringVar(&c.Wallet, "wallet", "", "whose flag: a `WALLET_ID`")
+	fs.BoolVar(&c.Remove, "remove", false, "clear the flag instead of raising it")
+}
+
+func checkFlag(c *Command) error {
+	if c.Wallet == "" {
+		return errors.New("-wallet is missing: whose flag?")
+	}
+	return nil
+}
 
 // runFlag raises or clears a wallet's flag: it emits a FlagEvent, waits until
 // the flagger's row has applied it and prints the result.

@@ -32,7 +32,7 @@ func runGroup(g stream.Group) func(context.Context, *Runtime, Command) error {
 	}
 }
 
-// easeGC collects less often than Go does by itself: what a processor makes is
+// easeGC collects less often than Go does by itself: what a processor or a replay makes is
 // garbage at once, beside little that stays. Near a few times STATE_MEMORY it
 // collects more. GOGC and GOMEMLIMIT in the environment go first.
 func easeGC(stateMemory int32) {

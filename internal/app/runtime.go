@@ -79,8 +79,10 @@ func New(cfg config.Config, o Options) (*Runtime, error) {
 func (rt *Runtime) stateMemory(n int) int64 { return int64(rt.cfg.StateMemory) << 20 / int64(n) }
 
 // rule is the threshold rule in force.
-func (rt *Runtime) rule() wallet.Rule {
-	return wallet.Rule{Threshold: rt.cfg.ThresholdAmount, PeriodMs: rt.cfg.RollingPeriod.Milliseconds()}
+func (rt *Runtime) rule() wallet.Rule { return ruleIn(rt.cfg) }
+
+func ruleIn(cfg config.Config) wallet.Rule {
+	return wallet.Rule{Threshold: cfg.ThresholdAmount, PeriodMs: cfg.RollingPeriod.Milliseconds()}
 }
 
 // ensure creates and checks all topics.

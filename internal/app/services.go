@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,48 +11,67 @@ import (
 	"coinbit/internal/stream"
 )
 
-// service is one value of -service. Dispatch, usage and the unknown-service
-// error all come from this table.
+// service is one value of -service. Dispatch, usage, the flags that go with it and the
+// errors about services and flags all come from this table.
 type service struct {
 	name    string
 	summary string
 	example string
-	run     func(ctx context.Context, rt *Runtime, cmd Command) error
+	// teach is what -service=NAME -h says besides: one line an entry.
+	teach []string
+	// flags declares those of the service; nil: it has none. Services may share a name.
+	flags func(fs *flag.FlagSet, c *Command)
+	// check says what a command line lacks; nil: nothing can.
+	check func(c *Command) error
+	run   func(ctx context.Context, rt *Runtime, cmd Command) error
 }
 
 // services is a function because its rows' run functions reach back to find.
 func services() []service {
 	rows := []service{
-		{"all", "everything in one process: embedded broker, three groups, API",
-			"coinbit -service=all", runAll},
-		{"api", "the HTTP API on PORT",
-			"PORT=8000 BROKER=localhost:9092 coinbit -service=api", runAPI},
+		{name: "all", summary: "everything in one process: embedded broker, three groups, API",
+			example: "coinbit -service=all", run: runAll},
+		{name: "api", summary: "the HTTP API on PORT",
+			example: "PORT=8000 BROKER=localhost:9092 coinbit -service=api", run: runAPI},
 	}
 	for _, g := range stream.Groups() {
-		rows = append(rows, service{string(g), groupSummary[g],
-			fmt.Sprintf("ADMIN_PORT=9100 coinbit -service=%s", g), runGroup(g)})
+		rows = append(rows, service{name: string(g), summary: groupSummary[g],
+			example: fmt.Sprintf("ADMIN_PORT=9100 coinbit -service=%s", g), run: runGroup(g)})
 	}
 	return append(rows,
-		service{"broker", "the processor group that -broker_name names: balance, flagger or threshold",
-			"coinbit -service=broker -broker_name=balance", runNothing},
-		service{"kafka", "the embedded development broker on BROKER's first address, log in DATA_DIR",
-			"coinbit -service=kafka", runKafka},
-		service{"flag", "operator: raise a wallet's flag by hand, or clear it with -remove",
-			"coinbit -service=flag -wallet 69da5a28 -remove", runFlag},
-		service{"topics", "admin: create and check all topics; with -acls print the rights that services need, as commands",
-			"coinbit -service=topics -acls -principal 'User:CN=%s'", runTopics},
-		service{"verify", "fold the logs anew and compare every table row; exit 1 if any differs, -json for machines",
-			"coinbit -service=verify -json", runVerify},
-		service{"loadgen", "load: send deposits to the API on PORT and time its answers, -json for machines; -service=loadgen -h lists its flags",
-			"coinbit -service=loadgen -rate 1000 -duration 30s", runLoadgen},
-		service{"health", "ask a running service's /readyz, exit 0 when it is ready",
-			"ADMIN_PORT=9100 coinbit -service=health", runHealth},
+		service{name: "broker", summary: "the processor group that -broker_name names: balance, flagger or threshold",
+			example: "coinbit -service=broker -broker_name=balance", flags: brokerFlags, check: checkBroker},
+		service{name: "kafka", summary: "the embedded development broker on BROKER's first address, log in DATA_DIR",
+			example: "coinbit -service=kafka", run: runKafka},
+		service{name: "flag", summary: "operator: raise a wallet's flag by hand, or clear it with -remove",
+			example: "coinbit -service=flag -wallet 69da5a28 -remove", flags: flagFlags, check: checkFlag, run: runFlag},
+		service{name: "topics", summary: "admin: create and check all topics; with -acls print the rights that services need, as commands",
+			example: "coinbit -service=topics -acls -principal 'User:CN=%s'", flags: topicsFlags, check: checkTopics, run: runTopics},
+		service{name: "verify", summary: "fold the logs anew and compare every table row; exit 1 if any differs, -json for machines",
+			example: "coinbit -service=verify -json", flags: verifyFlags, run: runVerify},
+		service{name: "whatif", summary: "ask whom other rules would flag: replay the deposits, change nothing",
+			example: "coinbit -service=whatif -threshold 5000 -period 10m", teach: teachWhatIf, flags: whatIfFlags, run: runWhatIf},
+		service{name: "statement", summary: "a wallet's deposits from the log, with running balance and window; -at TIME: as they were",
+			example: "coinbit -service=statement -wallet 69da5a28", teach: teachStatement, flags: statementFlags, check: checkStatement, run: runStatement},
+		service{name: "deadletter", summary: "list what was set aside, and why; -json for machines",
+			example: "coinbit -service=deadletter", teach: teachDeadLetter, flags: deadLetterFlags, run: runDeadLetter},
+		service{name: "loadgen", summary: "load: send deposits to the API on PORT and time its answers, -json for machines; -service=loadgen -h lists its flags",
+			example: "coinbit -service=loadgen -rate 1000 -duration 30s", flags: loadgenFlags, run: runLoadgen},
+		service{name: "health", summary: "ask a running service's /readyz, exit 0 when it is ready",
+			example: "ADMIN_PORT=9100 coinbit -service=health", run: runHealth},
 	)
 }
 
-// runNothing stands for a row that the command line resolves to another.
-func runNothing(context.Context, *Runtime, Command) error {
-	return usageError{errors.New("-broker_name: takes balance, flagger or threshold")}
+func brokerFlags(fs *flag.FlagSet, c *Command) {
+	fs.StringVar(&c.Service, "broker_name", "", "which `GROUP`: balance, flagger or threshold")
+}
+
+// checkBroker leaves the name of the group, which is a service of its own.
+func checkBroker(c *Command) error {
+	if !isGroup(c.Service) {
+		return fmt.Errorf("-broker_name: got %q, takes balance, flagger or threshold", c.Service)
+	}
+	return nil
 }
 
 var groupSummary = map[stream.Group]string{
@@ -80,16 +98,22 @@ func isGroup(name string) bool {
 func usage(w io.Writer, only string) {
 	var b strings.Builder
 	b.WriteString("coinbit: exact wallet balances and threshold flags on Kafka\n\nusage: coinbit -service=NAME\n\n")
+	one, known := find(only)
 	for _, s := range services() {
-		if _, known := find(only); known && s.name != only {
-			continue
+		if !known || s.name == only {
+			fmt.Fprintf(&b, "  -service=%-10s %s\n      %s\n", s.name, s.summary, s.example)
 		}
-		fmt.Fprintf(&b, "  -service=%-10s %s\n      %s\n", s.name, s.summary, s.example)
 	}
-	if only == "loadgen" {
+	for _, line := range one.teach {
+		b.WriteString(strings.TrimRight("\n  "+line, " "))
+	}
+	if len(one.teach) > 0 {
+		b.WriteString("\n")
+	}
+	if one.flags != nil {
 		b.WriteString("\nIts flags:\n\n")
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		new(loadFlags).register(fs)
+		one.flags(fs, new(Command))
 		fs.SetOutput(&b)
 		fs.PrintDefaults()
 	}

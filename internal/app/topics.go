@@ -3,6 +3,8 @@ package app
 import (
 	"cmp"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -14,6 +16,18 @@ import (
 
 // topicsTimeout bounds the admin's step.
 const topicsTimeout = 30 * time.Second
+
+func topicsFlags(fs *flag.FlagSet, c *Command) {
+	fs.BoolVar(&c.ACLs, "acls", false, "print the rights that services need, as commands of Kafka's own tool; touch nothing")
+	fs.StringVar(&c.Principal, "principal", "", "how users are called, with %s for the service's name; goes with -acls (default User:%s)")
+}
+
+func checkTopics(c *Command) error {
+	if c.Principal != "" && !c.ACLs {
+		return errors.New("-principal goes with -acls")
+	}
+	return nil
+}
 
 // runTopics is the admin's step: it creates and checks every topic, so that no
 // service needs the right to, and prints them. With -acls it prints the rights

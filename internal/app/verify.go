@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"time"
@@ -13,6 +14,10 @@ import (
 	"coinbit/internal/stream"
 	"coinbit/internal/verify"
 )
+
+func verifyFlags(fs *flag.FlagSet, c *Command) {
+	fs.BoolVar(&c.JSON, "json", false, "an object a line: each difference, then the report")
+}
 
 // runVerify folds the logs anew, compares every row and prints what differs, a
 // line each. It changes nothing.

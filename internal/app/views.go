@@ -16,6 +16,7 @@ import (
 	"github.com/lovoo/goka/storage"
 
 	"coinbit/internal/api"
+	"coinbit/internal/flagged"
 	"coinbit/internal/kafka"
 	"coinbit/internal/store"
 	"coinbit/internal/stream"
@@ -26,18 +27,20 @@ import (
 type tables struct {
 	views    map[stream.Group]*view
 	watchers watchers
+	flags    flagList
 }
 
 var _ api.Tables = (*tables)(nil)
 
 func newTables(rt *Runtime) *tables {
-	t := &tables{views: make(map[stream.Group]*view)}
+	t := &tables{views: make(map[stream.Group]*view), flags: flagList{log: rt.log}}
 	for _, g := range stream.Groups() {
 		v := &view{Runtime: rt, group: groups[g], table: g.Table(), changed: t.watchers.notify}
 		v.log = rt.log.With("view", string(v.table))
 		t.views[g] = v
 		rt.health.add("view "+string(v.table), v.ready)
 	}
+	t.views[stream.FlaggerGroup].follow = t.flags.follow
 	return t
 }
 
@@ -88,6 +91,10 @@ func (t *tables) Flag(walletID string) (wallet.Flag, error) {
 	return stream.LoadFlag(row)
 }
 
+func (t *tables) Flagged(after *flagged.Entry, n int) ([]flagged.Entry, bool, error) {
+	return t.flags.page(after, n)
+}
+
 func (t *tables) Watch(walletID string) (<-chan struct{}, func()) { return t.watchers.watch(walletID) }
 
 // view is one Goka view across the ones built for it. Goka answers nil, not an
@@ -99,6 +106,7 @@ type view struct {
 	table   goka.Table
 	log     *slog.Logger
 	changed func(walletID string)
+	follow  func() follower // nil: nobody does
 
 	caughtUp atomic.Pointer[goka.View]
 	reading  sync.RWMutex // read-locked while caughtUp is read
@@ -153,6 +161,11 @@ func (v *view) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var listener follower
+	if v.follow != nil {
+		listener = v.follow()
+		storage = followed(storage, listener)
+	}
 	var clients closers // Goka's view never closes the clients it builds
 	defer clients.close()
 	stale := v.metrics.staleRows.WithLabelValues(string(v.table))
@@ -162,7 +175,7 @@ func (v *view) attempt(ctx context.Context) error {
 		goka.WithViewLogger(gokaLogger{v.log}),
 		goka.WithViewHasher(stream.NewHasher),
 		goka.WithViewStorageBuilder(storage),
-		goka.WithViewCallback(v.updated(newUpdater(v.version, stale))),
+		goka.WithViewCallback(v.updated(newUpdater(v.version, stale), listener)),
 		goka.WithViewAutoReconnect(),
 		goka.WithViewBackoffBuilder(func() (goka.Backoff, error) {
 			return goka.NewSimpleBackoff(firstBackoff, maxBackoff), nil
@@ -191,6 +204,9 @@ func (v *view) attempt(ctx context.Context) error {
 		started := time.Now()
 		select {
 		case <-view.WaitRunning():
+			if listener != nil {
+				listener.served()
+			}
 			v.serve(view)
 			v.log.Info("view has caught up", "after", time.Since(started).Round(time.Millisecond))
 			debug.FreeOSMemory() // recovery leaves much garbage
@@ -236,14 +252,18 @@ func (v *view) watchTopic(ctx context.Context, was kafka.Cluster, anew func(erro
 	}
 }
 
-// updated applies a record and wakes those who wait for its wallet.
-func (v *view) updated(keep updater) goka.UpdateCallback {
+// updated applies a record, tells listener, if there is one, and wakes those
+// who wait for its wallet.
+func (v *view) updated(keep updater, listener follower) goka.UpdateCallback {
 	return func(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
 		if stream.Reserved(key) {
 			return nil
 		}
 		verdict, err := keep(s, key, value)
 		if verdict == taken {
+			if listener != nil && err == nil {
+				listener.row(key, value)
+			}
 			v.changed(key)
 		}
 		return err

@@ -135,6 +135,19 @@ func build(given map[string]value) (Config, error) {
 	return c, nil
 }
 
+// Set gives one setting another value, for a command that asks what would be. Its
+// error says what it got and what the setting takes.
+func (c *Config) Set(name, text string) error {
+	s := find(name)
+	if s == nil || s.secret { // whose value no error may show
+		return unknown("command", name)
+	}
+	if text == "" || !s.set(c, text) {
+		return fmt.Errorf("got %.80q, takes %s", text, s.takes)
+	}
+	return nil
+}
+
 // validate checks what no setting can know alone.
 func validate(c Config, given map[string]value) error {
 	lacks := func(name, have, lack string) error {

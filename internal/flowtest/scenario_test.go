@@ -82,6 +82,7 @@ func (sc *scenario) step(words []string) error {
 	}
 	verbs := map[string]func(args []string) error{
 		"deposit": sc.deposit, "stream": sc.stream, "stream-of": sc.streamOf, "check": sc.check, "flag": sc.flag, "again": sc.again, "poison": sc.poison,
+		"window": sc.window, "raised": sc.raised, "evidence": sc.evidence, "flagged": sc.flagged,
 		"restart": sc.restartVerb, "rewind": sc.rewindVerb, "lose-state": sc.loseStateVerb,
 	}
 	verb, ok := verbs[words[0]]

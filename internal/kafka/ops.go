@@ -173,22 +173,30 @@ func (c *Client) Scan(ctx context.Context, topic string, partition int32, below 
 	defer idle.Stop()
 	for n := 0; ; n++ {
 		if n%4096 == 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			idle.Reset(stall)
 		}
+		var m *sarama.ConsumerMessage
 		select {
-		case m := <-records.Messages():
-			if m.Offset >= below {
-				return nil
+		case m = <-records.Messages(): // mostly one is there, and to ask for it alone is cheap
+		default:
+			select {
+			case m = <-records.Messages():
+			case err := <-records.Errors():
+				return fmt.Errorf("read %s/%d: %w", topic, partition, err)
+			case <-idle.C:
+				return fmt.Errorf("read %s/%d: %d records in %s: %w", topic, partition, n%4096, stall, ErrUnreachable)
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-			if err := each(m); err != nil || m.Offset == below-1 {
-				return err
-			}
-		case err := <-records.Errors():
-			return fmt.Errorf("read %s/%d: %w", topic, partition, err)
-		case <-idle.C:
-			return fmt.Errorf("read %s/%d: %d records in %s: %w", topic, partition, n%4096, stall, ErrUnreachable)
-		case <-ctx.Done():
-			return ctx.Err()
+		}
+		if m.Offset >= below {
+			return nil
+		}
+		if err := each(m); err != nil || m.Offset == below-1 {
+			return err
 		}
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -103,10 +104,24 @@ func checkDamaged(t *testing.T, did, path string, log []record) {
 
 const historyKeys = 80
 
-// readAll reads by key, as processors and views do.
+// readAll walks all rows, as an index of them does, then reads by key, as processors
+// and views do, and holds the one to the other.
 func readAll(s *Store) (map[string]string, int64, error) {
 	o, err := s.GetOffset(noOffset)
 	if err != nil {
+		return nil, 0, err
+	}
+	walked := make(map[string]string)
+	it, err := s.Iterator()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer it.Release()
+	for it.Next() {
+		v, _ := it.Value()
+		walked[string(it.Key())] = string(v)
+	}
+	if err := it.Err(); err != nil {
 		return nil, 0, err
 	}
 	rows := make(map[string]string)
@@ -119,6 +134,9 @@ func readAll(s *Store) (map[string]string, int64, error) {
 		if v != nil {
 			rows[k] = string(v)
 		}
+	}
+	if !maps.Equal(walked, rows) {
+		return nil, 0, fmt.Errorf("a walk finds %d rows, reads find %d", len(walked), len(rows))
 	}
 	return rows, o, nil
 }

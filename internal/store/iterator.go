@@ -5,10 +5,12 @@ import (
 )
 
 // rows is a storage.Iterator without the keys' prefix.
-type rows struct{ it iterator.Iterator }
+type rows struct {
+	it iterator.Iterator
+	s  *Store
+}
 
 func (r *rows) Next() bool             { return r.it.Next() }
-func (r *rows) Err() error             { return r.it.Error() }
 func (r *rows) Key() []byte            { return r.it.Key()[1:] }
 func (r *rows) Value() ([]byte, error) { return r.it.Value(), nil }
 func (r *rows) Release()               { r.it.Release() }
@@ -20,4 +22,12 @@ func (r *rows) Seek(key []byte) bool {
 	}
 	r.it.Prev() // before the first row this is the start, where Next begins
 	return true
+}
+
+// Err is what ended the walk early, if anything did.
+func (r *rows) Err() error {
+	if err := r.it.Error(); err != nil {
+		return r.s.broken(err)
+	}
+	return nil
 }

@@ -392,7 +392,7 @@ func (s *Store) IteratorWithRange(start, limit []byte) (storage.Iterator, error)
 	if len(limit) > 0 { // Goka's views pass an empty one for none
 		r.Limit = rowKey(string(limit))
 	}
-	return &rows{s.db.NewIterator(r, nil)}, nil
+	return &rows{s.db.NewIterator(r, nil), s}, nil
 }
 
 func (s *Store) flushLoop() {

@@ -68,6 +68,11 @@ func Rights() []Right {
 		add("topics", Create, TopicResource, t.Name)
 		add("topics", Describe, TopicResource, t.Name)
 	}
+	add("whatif", Read, TopicResource, string(DepositStream))
+	add("statement", Read, TopicResource, string(DepositStream))
+	add("statement", Read, TopicResource, string(FlagWalletStream))
+	add("deadletter", Read, TopicResource, string(DepositDeadLetter))
+	add("deadletter", Read, TopicResource, string(FlagWalletDeadLetter))
 	// A removal names the end of the wallet's deposits.
 	add("flag", Describe, TopicResource, string(DepositStream))
 	for _, g := range Groups() {
@@ -101,7 +106,7 @@ func TopicsIn(rights []Right) []Topic {
 
 // accessServices are the columns of the matrix.
 func accessServices() []string {
-	return []string{"api", "balance", "threshold", "flagger", "flag", "verify", "topics"}
+	return []string{"api", "balance", "threshold", "flagger", "flag", "verify", "whatif", "statement", "deadletter", "topics"}
 }
 
 // AccessMatrix is Rights as a Markdown table: resources down, services across.

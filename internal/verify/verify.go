@@ -12,18 +12,16 @@ import (
 
 	"coinbit/internal/kafka"
 	"coinbit/internal/pb"
+	"coinbit/internal/replay"
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
 )
 
 // Source is what verify reads.
 type Source interface {
-	// HighWaters is the high watermark of each partition of a topic.
-	HighWaters(ctx context.Context, topic string) (map[int32]int64, error)
+	replay.Source
 	// Committed is the offset that a group goes on from in each partition.
 	Committed(ctx context.Context, group, topic string) (map[int32]int64, error)
-	// Scan hands the records of a partition below an offset to each, in order.
-	Scan(ctx context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error
 }
 
 // Options of Run.
@@ -388,10 +386,9 @@ type crossing struct {
 func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int64]crossing, error) {
 	folds := make(map[string]*wallet.Counter)
 	crossings := make(map[int64]crossing)
-	codec := new(stream.DepositEncoder)
 	err := r.scan(depositLog, p, func(m *sarama.ConsumerMessage) error {
 		r.report.Deposits++
-		d, reason := stream.CheckDeposit(r.recordOf(m), decoded(codec.Decode, m))
+		d, reason := replay.Deposit(m, r.Partitions)
 		if reason != nil {
 			r.aside(stream.BalanceGroup, m, reason)
 			return nil
@@ -421,11 +418,10 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 // foldFlagEvents compares flags, and crossings with the events about them.
 func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings map[int64]crossing) error {
 	folds := make(map[string]*wallet.Flag)
-	codec := new(stream.FlagEventEncoder)
 	told := make(map[string]int64) // the latest crossing of each wallet
 	err := r.scan(flagLog, p, func(m *sarama.ConsumerMessage) error {
 		r.report.FlagEvents++
-		e, reason := stream.CheckFlagEvent(r.recordOf(m), decoded(codec.Decode, m))
+		e, reason := replay.FlagEvent(m, r.Partitions)
 		if reason != nil {
 			r.aside(stream.FlaggerGroup, m, reason)
 			return nil
@@ -476,20 +472,4 @@ func (r *run) judge(m *sarama.ConsumerMessage, told wallet.Evidence, counter *ro
 		d.Field, d.Got, d.Want = "evidence", fmt.Sprintf("%+v", told), fmt.Sprintf("%+v", is.evidence)
 		r.found(d)
 	}
-}
-
-func (r *run) recordOf(m *sarama.ConsumerMessage) stream.Record {
-	return stream.Record{Key: string(m.Key), Partition: m.Partition, Offset: m.Offset, Partitions: r.Partitions}
-}
-
-// decoded is a record's value as Goka hands it to a callback: nil for none.
-func decoded(decode func([]byte) (any, error), m *sarama.ConsumerMessage) any {
-	if m.Value == nil {
-		return nil
-	}
-	v, err := decode(m.Value)
-	if err != nil {
-		return &stream.Malformed{Reason: err.Error()} // cannot be: codecs are total
-	}
-	return v
 }

@@ -65,16 +65,24 @@ func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
 	if o.Verdict == Redelivered {
 		o.Emit = c.Tip != nil && d.Offset <= c.Tip.Offset
 	}
-	if o.Verdict != Applied {
-		return o
+	if o.Verdict == Applied {
+		o.Emit, o.RuleChanged = c.Judge(d, rule)
 	}
+	return o
+}
+
+// Judge is the part of Apply that follows once the account has Applied d: it holds
+// the window against the rule and tells whether d crosses. It stands alone for
+// those who ask of some of the deposits, or under several rules, what would be.
+func (c *Counter) Judge(d Deposit, rule Rule) (crossed, ruleChanged bool) {
 	was := c.Window.Rule
-	o.RuleChanged = c.Window.adopt(rule, d.Offset)
-	if e, crossed := c.Window.crossing(d, was); crossed {
+	ruleChanged = c.Window.adopt(rule, d.Offset)
+	e, crossed := c.Window.crossing(d, was)
+	if crossed {
 		tip := e // allocated only on a crossing
-		c.Tip, o.Emit = &tip, true
+		c.Tip = &tip
 	}
 	c.Window.insert(d)
 	c.compact()
-	return o
+	return crossed, ruleChanged
 }

@@ -36,9 +36,7 @@ type Flag struct {
 }
 
 // Raised tells whether the wallet is flagged.
-func (f *Flag) Raised() bool {
-	return f.OpRaised || f.NextTip > 0 && f.NextTip-1 >= f.RemovedUpto
-}
+func (f *Flag) Raised() bool { return f.OpRaised || f.Stands() }
 
 // Apply folds e in, in the order of the partition.
 func (f *Flag) Apply(e FlagEvent) Verdict {

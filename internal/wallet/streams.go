@@ -101,6 +101,9 @@ func (w *Window) anchors() (hi, lo int64) {
 func (w *Window) prune() {
 	reach, kept := w.reach(), w.Cells[:0]
 	hi, lo := w.anchors()
+	if n := len(w.Cells); hi-lo <= reach && w.Cells[0].Last > lo-reach && w.Cells[n-1].First <= hi+reach {
+		return // in order, so all between are needed too
+	}
 	for _, c := range w.Cells {
 		needed := c.Last > lo-reach && c.First <= hi+reach
 		if hi-lo > reach {

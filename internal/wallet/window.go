@@ -105,14 +105,22 @@ func (w *Window) crossing(d Deposit, was Rule) (Evidence, bool) {
 	}, true
 }
 
-// bound tells which windows count a cell: those that end in [from, to).
-type bound func(c *Cell, period int64) (from, to int64)
+// bound tells which windows count a cell: touches one of which any part lies in the
+// window, inside one that lies in it as a whole.
+type bound bool
 
-// touches counts a cell of which any part lies in the window.
-func touches(c *Cell, period int64) (from, to int64) { return c.First, c.Last + period }
+const (
+	touches bound = false
+	inside  bound = true
+)
 
-// inside counts a cell that lies in the window as a whole.
-func inside(c *Cell, period int64) (from, to int64) { return c.Last, c.First + period }
+// of is the range [from, to) of the ends of those windows.
+func (b bound) of(c *Cell, period int64) (from, to int64) {
+	if b == inside {
+		return c.Last, c.First + period
+	}
+	return c.First, c.Last + period
+}
 
 // highest finds, among the windows that hold time t, the largest sum, where it
 // ends (the earliest, if several are equal) and how many deposits it has.
@@ -126,20 +134,20 @@ func (w *Window) highest(t int64, b bound) (most Amount, end int64, deposits uin
 	var count uint32
 	period := w.period()
 	leave := sort.Search(len(w.Cells), func(i int) bool {
-		_, to := b(&w.Cells[i], period)
+		_, to := b.of(&w.Cells[i], period)
 		return to > t
 	})
 	enter, last := leave, t+period-1
 	for e := t; ; {
 		for ; enter < len(w.Cells); enter++ {
-			if from, _ := b(&w.Cells[enter], period); from > e {
+			if from, _ := b.of(&w.Cells[enter], period); from > e {
 				break
 			}
 			sum = sum.plus(w.Cells[enter].Sum)
 			count += w.Cells[enter].Count
 		}
 		for ; leave < enter; leave++ {
-			if _, to := b(&w.Cells[leave], period); to > e {
+			if _, to := b.of(&w.Cells[leave], period); to > e {
 				break
 			}
 			sum = sum.minus(w.Cells[leave].Sum)
@@ -151,10 +159,17 @@ func (w *Window) highest(t int64, b bound) (most Amount, end int64, deposits uin
 		if enter == len(w.Cells) {
 			return most, end, deposits
 		}
-		if e, _ = b(&w.Cells[enter], period); e > last {
+		if e, _ = b.of(&w.Cells[enter], period); e > last {
 			return most, end, deposits
 		}
 	}
+}
+
+// Highest is the largest sum of any window that holds time t, in Unix milliseconds,
+// as far as the row still holds what was in it.
+func (w *Window) Highest(t int64) Amount {
+	most, _, _ := w.highest(boundedTime(t), touches)
+	return most
 }
 
 // insert adds d and drops what no later deposit needs.

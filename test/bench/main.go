@@ -34,6 +34,8 @@ func rows() []lab.Row {
 		drainThreshold,
 		drainBusy,
 		drainFlagger,
+		whatif,
+		statement,
 		recovery,
 		memory,
 		walletGrows,

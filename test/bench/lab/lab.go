@@ -212,16 +212,18 @@ func (l *Lab) Start(service, state string, env ...string) (*Service, error) {
 	if service == "api" {
 		setting = "PORT="
 	}
-	l.started++
-	profile, err := filepath.Abs(filepath.Join(l.Profiles, fmt.Sprintf("%s-%s-%d", l.row, service, l.started)))
-	if err != nil {
+	if cmd.Env, err = l.env(service); err != nil {
 		return nil, err
 	}
-	cmd.Env = slices.Concat(os.Environ(), []string{
-		"BROKER=" + l.Bootstrap, "STATE_DIR=" + l.StateDir(state), setting + s.Addr,
-		"CPU_PROFILE=" + profile + ".cpu", "ALLOC_PROFILE=" + profile + ".allocs",
-	}, env)
+	cmd.Env = slices.Concat(cmd.Env, []string{"STATE_DIR=" + l.StateDir(state), setting + s.Addr}, env)
 	return s, l.launch(s, cmd)
+}
+
+// env is what every process of the program is told.
+func (l *Lab) env(service string) ([]string, error) {
+	l.started++
+	profile, err := filepath.Abs(filepath.Join(l.Profiles, fmt.Sprintf("%s-%s-%d", l.row, service, l.started)))
+	return append(os.Environ(), "BROKER="+l.Bootstrap, "CPU_PROFILE="+profile+".cpu", "ALLOC_PROFILE="+profile+".allocs"), err
 }
 
 // Self starts this very program again, with args, as a process of its own.
@@ -279,19 +281,40 @@ func (l *Lab) Run(ctx context.Context, w Work) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	select {
-	case <-s.Done():
-	case <-ctx.Done():
-		s.Kill()
-		return r, ctx.Err()
-	}
-	if err := l.Stop(s); err != nil {
+	if err := l.finish(ctx, s); err != nil {
 		return r, err
 	}
 	if err := json.Unmarshal(s.out.Bytes(), &r); err != nil {
 		return r, fmt.Errorf("%s printed no result: %w", w.Do, err)
 	}
 	return r, nil
+}
+
+// Command runs a command of the program to its end and returns what it printed.
+func (l *Lab) Command(ctx context.Context, service string, args ...string) ([]byte, error) {
+	s := &Service{Name: service}
+	cmd := exec.Command(l.program, append([]string{"-service=" + service}, args...)...)
+	env, err := l.env(service)
+	if err != nil {
+		return nil, err
+	}
+	cmd.Env = env
+	if err := l.launch(s, cmd); err != nil {
+		return nil, err
+	}
+	err = l.finish(ctx, s)
+	return s.out.Bytes(), err
+}
+
+// finish waits until s ends by itself.
+func (l *Lab) finish(ctx context.Context, s *Service) error {
+	select {
+	case <-s.Done():
+	case <-ctx.Done():
+		s.Kill()
+		return ctx.Err()
+	}
+	return l.Stop(s)
 }
 
 // Reset deletes topics and groups, and makes the program's topics anew. Nothing
