@@ -80,7 +80,7 @@ func inline(text string) template.HTML {
 		}
 		return "<b>" + m[2:len(m)-2] + "</b>"
 	})
-	return template.HTML(marked) //nolint:gosec // escaped above
+	return template.HTML(marked) // escaped above
 }
 
 func prose(text string) (all template.HTML) {

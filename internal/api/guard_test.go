@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"coinbit/internal/api"
+	"coinbit/internal/wallet"
 )
 
 func keys(k ...string) func(*api.Options) { return func(o *api.Options) { o.Keys = k } }
@@ -191,6 +192,7 @@ func TestNewRefuses(t *testing.T) {
 		"no partition":   func(o *api.Options) { o.Partition = nil },
 		"no clock":       func(o *api.Options) { o.Now = nil },
 		"no ids":         func(o *api.Options) { o.NewID = nil },
+		"no rule":        func(o *api.Options) { o.Rule = wallet.Rule{} },
 		"empty key":      keys("a", ""),
 		"negative limit": limit(-1),
 		"no number":      limit(math.NaN()),
