@@ -14,6 +14,7 @@ const (
 	pathDeposit  = "/api/deposit"
 	pathDeposits = "/api/deposits"
 	pathCheck    = "/api/check/{wallet_id}"
+	pathLive     = "/api/live"
 	routeOther   = "other" // the metrics' name for what is no route
 )
 
@@ -36,6 +37,9 @@ func (a *API) Handler(more ...func(*mux.Router)) http.Handler {
 	// The empty id matches too and is told what a wallet_id is.
 	r.Handle("/api/check/{wallet_id:[^/]*}", a.observe(pathCheck, a.guarded(a.check))).
 		Methods(http.MethodGet, http.MethodHead)
+	if a.Live != nil {
+		r.Handle(pathLive, a.observe(pathLive, a.guarded(a.live))).Methods(http.MethodGet)
+	}
 	return a.bounded(r)
 }
 

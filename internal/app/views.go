@@ -99,6 +99,7 @@ type view struct {
 	table   goka.Table
 	log     *slog.Logger
 	changed func(walletID string)
+	tell    *onlooker // nil: nobody
 
 	caughtUp atomic.Pointer[goka.View]
 	reading  sync.RWMutex // read-locked while caughtUp is read
@@ -136,6 +137,7 @@ func (v *view) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.tell.partitions(cluster.Partitions)
 	dir, err := store.Claim(v.cfg.StateDir, cluster.ID, "view-"+string(v.table))
 	if err != nil {
 		return usageError{err}
@@ -238,13 +240,15 @@ func (v *view) watchTopic(ctx context.Context, was kafka.Cluster, anew func(erro
 
 // updated applies a record and wakes those who wait for its wallet.
 func (v *view) updated(keep updater) goka.UpdateCallback {
-	return func(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
+	return func(ctx goka.UpdateContext, s storage.Storage, key string, value []byte) error {
 		if stream.Reserved(key) {
 			return nil
 		}
+		was, show := v.tell.before(s, key)
 		verdict, err := keep(s, key, value)
 		if verdict == taken {
 			v.changed(key)
+			v.tell.after(key, ctx.Partition(), was, value, show)
 		}
 		return err
 	}

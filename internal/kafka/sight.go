@@ -1,0 +1,99 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+)
+
+// Sight is what Kafka itself tells of a group and of the topic that it reads.
+type Sight struct {
+	// State is Kafka's word: Stable, PreparingRebalance, CompletingRebalance, Empty
+	// or Dead.
+	State string
+	// Members is how many processes are in the group, Owned how many of the topic's
+	// partitions they have.
+	Members, Owned int
+	// Ends are the high watermarks of the topic's partitions, Committed the offsets
+	// from which the group goes on, 0 where it has committed none.
+	Ends, Committed map[int32]int64
+	// Err says why the rest is not known; Denied tells whether a right is missing.
+	Err error
+}
+
+// Sights looks at groups, each named with its topic, over one connection. It fails
+// as a whole only when no broker answers.
+func (c *Client) Sights(ctx context.Context, topics map[string]string) (map[string]Sight, error) {
+	return await(ctx, func() (map[string]Sight, error) {
+		client, err := sarama.NewClient(c.settings.Brokers, c.probeConfig())
+		if err != nil {
+			return nil, c.unreachable(err)
+		}
+		admin, err := sarama.NewClusterAdminFromClient(client)
+		if err != nil {
+			_ = client.Close()
+			return nil, c.unreachable(err)
+		}
+		defer func() { _ = admin.Close() }() // closes the client too
+		sights := make(map[string]Sight, len(topics))
+		for group, topic := range topics {
+			s, err := sight(client, admin, group, topic)
+			if err != nil {
+				s = Sight{Err: fmt.Errorf("group %s on %s: %w", group, topic, err)}
+			}
+			sights[group] = s
+		}
+		return sights, nil
+	})
+}
+
+func sight(client sarama.Client, admin sarama.ClusterAdmin, group, topic string) (Sight, error) {
+	s := Sight{Ends: make(map[int32]int64), Committed: make(map[int32]int64)}
+	partitions, err := client.Partitions(topic)
+	if err != nil {
+		return s, err
+	}
+	newest := make(map[int32]int64, len(partitions))
+	for _, p := range partitions {
+		newest[p] = sarama.OffsetNewest
+	}
+	ends, err := admin.ListOffsets(map[string]map[int32]int64{topic: newest}, nil)
+	if err != nil {
+		return s, err
+	}
+	for p, end := range ends[topic] {
+		if end.Err != nil && !errors.Is(end.Err, sarama.ErrNoError) {
+			return s, fmt.Errorf("end of partition %d: %w", p, end.Err)
+		}
+		s.Ends[p] = end.Offset
+	}
+	offsets, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
+	if err != nil {
+		return s, err
+	}
+	for _, p := range partitions {
+		b := offsets.GetBlock(topic, p)
+		if b == nil || !errors.Is(b.Err, sarama.ErrNoError) {
+			return s, fmt.Errorf("offset of partition %d: %v", p, b)
+		}
+		s.Committed[p] = max(0, b.Offset)
+	}
+	described, err := admin.DescribeConsumerGroups([]string{group})
+	if err != nil {
+		return s, err
+	}
+	for _, g := range described {
+		if !errors.Is(g.Err, sarama.ErrNoError) {
+			return s, g.Err
+		}
+		s.State, s.Members = g.State, len(g.Members)
+		for _, m := range g.Members {
+			if has, err := m.GetMemberAssignment(); err == nil && has != nil { // none while the group makes up its mind
+				s.Owned += len(has.Topics[topic])
+			}
+		}
+	}
+	return s, nil
+}
