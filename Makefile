@@ -49,7 +49,7 @@ run-kafka: kafka-jars ## one real Apache Kafka on 127.0.0.1:9092, without contai
 
 ##@ Test
 
-.PHONY: test test-kafka chaos planted fuzz
+.PHONY: test test-kafka test-browser chaos planted fuzz
 test: ## all tests that need only Go
 	go test -race -timeout 10m ./...
 	SCHEDULES=1000000 go test -count=1 -run TestSchedules -v ./internal/model
@@ -57,6 +57,16 @@ test: ## all tests that need only Go
 # Packages one after another: each starts a Kafka, and one of them measures.
 test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their own, or the one on BROKER; TEST=regexp chooses
 	go test -race -tags kafka -count=1 -timeout 30m -p 1 -v -run '$(TEST)' $(if $(BROKER),,./internal/kafkatest/...) ./internal/kafka/... ./internal/flowtest/... ./test/...
+
+CHROMIUM    ?= /usr/bin/chromium
+SCREENSHOTS ?= $(CURDIR)/.cache/browser
+
+test-browser: ## the live page in a real Chromium (needs Node.js 20 and chromium); SCREENSHOTS=dir
+	@for tool in node npm; do command -v $$tool >/dev/null || { echo "$$tool is missing: install Node.js 20 or newer with npm (Debian: apt-get install nodejs npm)"; exit 1; }; done
+	@test -x '$(CHROMIUM)' || { echo "CHROMIUM: there is no $(CHROMIUM): install it (Debian: apt-get install chromium), or name another with CHROMIUM=path"; exit 1; }
+	go build -o $(CURDIR)/.cache/coinbit-browser ./cmd
+	cd test/browser && npm ci --no-audit --no-fund --loglevel=error
+	cd test/browser && COINBIT=$(CURDIR)/.cache/coinbit-browser CHROMIUM='$(CHROMIUM)' SCREENSHOTS='$(SCREENSHOTS)' npm test --silent
 
 chaos: $(if $(BROKER),,kafka-jars) ## faults under load on a real Kafka, judged by an oracle: FAULTS=60 SEED=1 BROKERS=1|3 KINDS=names,groups
 	FAULTS=$(FAULTS) SEED=$(SEED) BROKERS=$(BROKERS) KINDS='$(KINDS)' go test -race -tags kafka -count=1 -timeout 24h -v -run '^TestChaos$$' ./test
@@ -131,7 +141,7 @@ check-vulnerabilities: $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 ##@ Build
 
-.PHONY: build proto-gen licences kafka-jars clean
+.PHONY: build proto-gen licences vendor-web kafka-jars clean
 build: ## the binary, as ./bin/coinbit
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/coinbit ./cmd
 
@@ -140,6 +150,9 @@ proto-gen: $(BIN)/.protoc-gen-go-$(PROTOC_GEN_GO_VERSION) ## the Go code in inte
 
 licences: $(BIN)/.go-licenses-$(GO_LICENSES_VERSION) ## docs/licences.md, from the modules in the binary
 	@$(licence_list); cat <<<"$$list" >docs/licences.md
+
+vendor-web: ## what the live page uses of others, into internal/web/static/vendor (needs npm)
+	./internal/web/vendor.sh
 
 kafka-jars: $(if $(KAFKA_LIBS),,$(JARS)/.complete) ## the jars of a real Apache Kafka, for tests (needs Maven)
 

@@ -17,7 +17,7 @@ type Sight struct {
 	// partitions they have.
 	Members, Owned int
 	// Ends are the high watermarks of the topic's partitions, Committed the offsets
-	// from which the group goes on, 0 where it has committed none.
+	// from which the group goes on; 0, or none, where it has committed none.
 	Ends, Committed map[int32]int64
 	// Err says why the rest is not known; Denied tells whether a right is missing.
 	Err error
@@ -70,6 +70,10 @@ func sight(client sarama.Client, admin sarama.ClusterAdmin, group, topic string)
 		s.Ends[p] = end.Offset
 	}
 	offsets, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
+	if errors.Is(err, sarama.ErrGroupIDNotFound) { // some say so, others that it is dead
+		s.State = "Dead"
+		return s, nil
+	}
 	if err != nil {
 		return s, err
 	}
@@ -85,6 +89,10 @@ func sight(client sarama.Client, admin sarama.ClusterAdmin, group, topic string)
 		return s, err
 	}
 	for _, g := range described {
+		if errors.Is(g.Err, sarama.ErrGroupIDNotFound) {
+			s.State = "Dead"
+			return s, nil
+		}
 		if !errors.Is(g.Err, sarama.ErrNoError) {
 			return s, g.Err
 		}

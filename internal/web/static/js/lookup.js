@@ -48,6 +48,7 @@ export class Lookup {
       if (got) this.draw(got, aloud);
     } catch (err) {
       if (wallet !== this.wallet) return;
+      if (position) return this.ask({ aloud }); // not all has got to that deposit: show what has
       next = SLOWLY;
       this.say(err instanceof TypeError ? "The API does not answer." : `${err.message}.`, true);
     }
