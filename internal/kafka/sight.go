@@ -23,8 +23,8 @@ type Sight struct {
 	Err error
 }
 
-// Sights looks at groups, each named with its topic, over one connection. It fails
-// as a whole only when no broker answers.
+// Sights looks at groups, each named with its topic, over one connection. The ends
+// are the latest that it asks for. It fails as a whole only when no broker answers.
 func (c *Client) Sights(ctx context.Context, topics map[string]string) (map[string]Sight, error) {
 	return await(ctx, func() (map[string]Sight, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.probeConfig())
@@ -38,10 +38,32 @@ func (c *Client) Sights(ctx context.Context, topics map[string]string) (map[stri
 		}
 		defer func() { _ = admin.Close() }() // closes the client too
 		sights := make(map[string]Sight, len(topics))
+		newest := make(map[string]map[int32]int64)
 		for group, topic := range topics {
-			s, err := sight(client, admin, group, topic)
-			if err != nil {
-				s = Sight{Err: fmt.Errorf("group %s on %s: %w", group, topic, err)}
+			partitions, err := client.Partitions(topic)
+			s := Sight{Err: err}
+			if err == nil {
+				newest[topic] = make(map[int32]int64, len(partitions))
+				for _, p := range partitions {
+					newest[topic][p] = sarama.OffsetNewest
+				}
+				s.Err = s.ofGroup(admin, group, topic, partitions)
+			}
+			sights[group] = s
+		}
+		if len(newest) == 0 {
+			return sights, nil
+		}
+		ends, err := admin.ListOffsets(newest, nil)
+		for group, s := range sights {
+			if s.Err == nil {
+				s.Err = err
+			}
+			if s.Err == nil {
+				s.Err = s.ofTopic(ends[topics[group]])
+			}
+			if s.Err != nil {
+				s = Sight{Err: fmt.Errorf("group %s on %s: %w", group, topics[group], s.Err)}
 			}
 			sights[group] = s
 		}
@@ -49,52 +71,48 @@ func (c *Client) Sights(ctx context.Context, topics map[string]string) (map[stri
 	})
 }
 
-func sight(client sarama.Client, admin sarama.ClusterAdmin, group, topic string) (Sight, error) {
-	s := Sight{Ends: make(map[int32]int64), Committed: make(map[int32]int64)}
-	partitions, err := client.Partitions(topic)
-	if err != nil {
-		return s, err
-	}
-	newest := make(map[int32]int64, len(partitions))
-	for _, p := range partitions {
-		newest[p] = sarama.OffsetNewest
-	}
-	ends, err := admin.ListOffsets(map[string]map[int32]int64{topic: newest}, nil)
-	if err != nil {
-		return s, err
-	}
-	for p, end := range ends[topic] {
+func (s *Sight) ofTopic(ends map[int32]*sarama.OffsetResult) error {
+	s.Ends = make(map[int32]int64, len(ends))
+	for p, end := range ends {
 		if end.Err != nil && !errors.Is(end.Err, sarama.ErrNoError) {
-			return s, fmt.Errorf("end of partition %d: %w", p, end.Err)
+			return fmt.Errorf("end of partition %d: %w", p, end.Err)
 		}
 		s.Ends[p] = end.Offset
 	}
+	return nil
+}
+
+func (s *Sight) ofGroup(admin sarama.ClusterAdmin, group, topic string, partitions []int32) error {
+	s.Committed = make(map[int32]int64, len(partitions))
 	offsets, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
-	if errors.Is(err, sarama.ErrGroupIDNotFound) { // some say so, others that it is dead
+	if errors.Is(err, sarama.ErrGroupIDNotFound) { // some brokers say so, others that it is dead
 		s.State = "Dead"
-		return s, nil
+		return nil
 	}
 	if err != nil {
-		return s, err
+		return err
 	}
 	for _, p := range partitions {
 		b := offsets.GetBlock(topic, p)
-		if b == nil || !errors.Is(b.Err, sarama.ErrNoError) {
-			return s, fmt.Errorf("offset of partition %d: %v", p, b)
+		if b == nil {
+			return fmt.Errorf("no offset of partition %d", p)
+		}
+		if !errors.Is(b.Err, sarama.ErrNoError) {
+			return fmt.Errorf("offset of partition %d: %w", p, b.Err)
 		}
 		s.Committed[p] = max(0, b.Offset)
 	}
 	described, err := admin.DescribeConsumerGroups([]string{group})
 	if err != nil {
-		return s, err
+		return err
 	}
 	for _, g := range described {
-		if errors.Is(g.Err, sarama.ErrGroupIDNotFound) {
+		switch {
+		case errors.Is(g.Err, sarama.ErrGroupIDNotFound):
 			s.State = "Dead"
-			return s, nil
-		}
-		if !errors.Is(g.Err, sarama.ErrNoError) {
-			return s, g.Err
+			return nil
+		case !errors.Is(g.Err, sarama.ErrNoError):
+			return g.Err
 		}
 		s.State, s.Members = g.State, len(g.Members)
 		for _, m := range g.Members {
@@ -103,5 +121,5 @@ func sight(client sarama.Client, admin sarama.ClusterAdmin, group, topic string)
 			}
 		}
 	}
-	return s, nil
+	return nil
 }

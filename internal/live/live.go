@@ -93,7 +93,7 @@ func (h *Hub) Watched() bool { return h.watching.Load() > 0 }
 // handed to Show.
 func (h *Hub) Count() bool {
 	n := h.total.Add(1)
-	return h.watching.Load() > 0 && n%h.stride.Load() == 0
+	return h.watching.Load() > 0 && n%h.stride.Load() == 0 && len(h.deposits) < cap(h.deposits)
 }
 
 // Show hands over a deposit that Count chose. It is dropped when the tick is full.

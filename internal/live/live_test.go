@@ -137,8 +137,8 @@ func TestStory(t *testing.T) {
 		w.ticks(2)
 		c, stop := w.watch()
 		defer stop()
-		if w.deposits(100) != 100 || w.hub.Room() != true {
-			t.Error("few deposits are not all looked at")
+		if n := w.deposits(100); n != 64 || !w.hub.Room() {
+			t.Errorf("%d of the first deposits are looked at", n)
 		}
 		w.hub.ShowFlag(live.Flag{WalletID: "alice", Raised: true})
 		w.ticks(1)
@@ -184,7 +184,7 @@ func TestSampling(t *testing.T) {
 		w.deposits(2500)
 		w.ticks(1)
 		for range 5 {
-			if looked := w.deposits(2500); looked < 48 || looked > 80 {
+			if looked := w.deposits(2500); looked < 48 || looked > 64 {
 				t.Errorf("%d of 2500 looked at", looked)
 			}
 			w.ticks(1)

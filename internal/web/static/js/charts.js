@@ -7,8 +7,9 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const FONT = "12px Inter, system-ui, sans-serif";
 
 // chart draws in element and returns a function that gives it data. Series have
-// {colour, fill, stepped, dash}; y(value) is a label of the y axis, x(value) of the x axis.
-export function chart(element, { series, x, y, range, left = 52 }) {
+// {colour, fill, stepped, dash}; y(value) is a label of the y axis, x(value) of the x
+// axis; note() is {at, text} to write above a height.
+export function chart(element, { series, x, y, range, note, left = 52 }) {
   let plot, data;
   const axis = (more) => ({
     stroke: () => colour("soft"), font: FONT, ticks: { show: false },
@@ -19,6 +20,7 @@ export function chart(element, { series, x, y, range, left = 52 }) {
     ...size(),
     legend: { show: false }, cursor: { show: false }, select: { show: false },
     padding: [10, 18, 0, 0],
+    hooks: { draw: [(u) => { if (note) write(u, note()); }] },
     scales: { x: { time: false, range: range.x && ((u, min, max) => range.x(min, max)) },
               y: { range: (u, min, max) => range.y(max ?? 0) } },
     axes: [
@@ -39,6 +41,15 @@ export function chart(element, { series, x, y, range, left = 52 }) {
   new ResizeObserver(() => { if (plot && element.clientWidth) plot.setSize(size()); else draw(); }).observe(element);
   dark.addEventListener("change", () => plot?.redraw(false));
   return (next) => { data = next; draw(); };
+}
+
+function write({ ctx, bbox, valToPos }, { at, text }) {
+  const scale = devicePixelRatio;
+  ctx.save();
+  ctx.font = FONT.replace("12", 12 * scale);
+  ctx.fillStyle = colour("bad");
+  ctx.fillText(text, bbox.left + 6 * scale, valToPos(at, "y", true) - 6 * scale);
+  ctx.restore();
 }
 
 // roof is a round number with some air above the highest value.

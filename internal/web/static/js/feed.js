@@ -1,6 +1,7 @@
 // The latest deposits and flags. When many come these are samples, shown once a
 // second, and held still while the pointer or the focus is on them.
-import { amount, count, delay, element, time } from "./text.js";
+import { ask } from "./ask.js";
+import { amount, count, delay, element, exact, millis, time } from "./text.js";
 
 const ROWS = 10;
 const FLAGS = 7;
@@ -16,6 +17,20 @@ export class Feed {
     this.deposits = deposits.slice(0, ROWS);
     this.flags = flags.slice(0, FLAGS);
     this.last = null;
+    this.draw();
+    if (this.flags.length < FLAGS) this.standing();
+  }
+
+  // standing fills the list up with the flags that stand already.
+  async standing() {
+    const answer = await ask(`/api/flags?limit=${FLAGS}`).catch(() => null);
+    if (!answer?.ok) return; // those that come will be seen
+    const { flags } = exact(await answer.text());
+    const known = new Set(this.flags.map((f) => f.wallet_id));
+    const more = flags.filter((f) => !known.has(f.wallet_id)).map((f) => ({
+      wallet_id: f.wallet_id, raised: true, at: millis(f.raised_at), total: f.raised_by === "crossing" ? f.evidence?.total : "",
+    }));
+    this.flags = [...this.flags, ...more].slice(0, FLAGS);
     this.draw();
   }
 

@@ -46,8 +46,10 @@ export class Figures {
     const rates = points.map((_, i) => rate(i));
     const latest = rates.at(-1);
     this.at("rate").textContent = latest > 0 && latest < 10 ? latest.toFixed(1) : count(latest);
-    this.at("p50").textContent = now.p50 === null ? "–" : delay(now.p50);
-    this.at("p99").textContent = now.p99 === null ? "–" : delay(now.p99);
+    for (const p of ["p50", "p99"]) {
+      this.at(p).classList.toggle("none", now[p] === null);
+      this.at(p).textContent = now[p] === null ? "–" : delay(now[p]);
+    }
     this.rates([x, rates]);
     this.delays([x, points.map((p) => p.p99), points.map((p) => p.p50)]);
   }

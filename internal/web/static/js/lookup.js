@@ -79,6 +79,7 @@ export class Lookup {
     const { flag } = got;
     if (aloud || at("lookup-said").classList.contains("bad")) this.say("");
     at("wallet").hidden = false;
+    at("lookup-hint").hidden = true;
     at("wallet-id").textContent = got.wallet_id;
     at("wallet-balance").textContent = amount(got.balance);
     at("wallet-flag").dataset.state = flag.raised ? "flagged" : "up";

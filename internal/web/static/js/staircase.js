@@ -8,6 +8,7 @@ export class Staircase {
     this.give = chart(element, {
       series: [{ colour: "accent", fill: "wash", stepped: true }, { colour: "bad", dash: [6, 5], width: 1.5 }],
       left: 64,
+      note: () => ({ at: this.view.threshold, text: `more than ${amount(this.view.threshold)} raises the flag` }),
       x: (s) => this.label(s), y: (n) => amount(+n.toFixed(2)),
       range: {
         x: () => [0, (this.view.to - this.view.from) / 1000],
