@@ -122,11 +122,11 @@ func (o *onlooker) lag(s kafka.Sight) []int64 {
 	lag := make([]int64, len(s.Ends))
 	seen := o.applied.Load()
 	for p := range lag {
-		at := s.Committed[int32(p)] //nolint:gosec // a partition
+		at := s.Committed[int32(p)]
 		if seen != nil && p < len(*seen) {
 			at = max(at, (*seen)[p].Load())
 		}
-		lag[p] = max(0, s.Ends[int32(p)]-at) //nolint:gosec // a partition
+		lag[p] = max(0, s.Ends[int32(p)]-at)
 	}
 	return lag
 }

@@ -48,6 +48,8 @@ function write({ ctx, bbox, valToPos }, { at, text }) {
   ctx.save();
   ctx.font = FONT.replace("12", 12 * scale);
   ctx.fillStyle = colour("bad");
+  ctx.textAlign = "left";
+  ctx.textBaseline = "alphabetic";
   ctx.fillText(text, bbox.left + 6 * scale, valToPos(at, "y", true) - 6 * scale);
   ctx.restore();
 }

@@ -4,7 +4,7 @@ import { ask } from "./ask.js";
 import { amount, count, delay, element, exact, millis, time } from "./text.js";
 
 const ROWS = 10;
-const FLAGS = 7;
+const FLAGS = 9;
 const MANY = 20; // deposits a second
 const PAUSE = 1000;
 
