@@ -52,7 +52,7 @@ run-kafka: kafka-jars ## one real Apache Kafka on 127.0.0.1:9092, without contai
 
 ##@ Test
 
-.PHONY: test test-kafka test-openapi chaos planted fuzz
+.PHONY: test test-kafka test-openapi test-browser chaos planted fuzz
 test: ## all tests that need only Go
 	go test -race -timeout 10m ./...
 	SCHEDULES=1000000 go test -count=1 -run TestSchedules -v ./internal/model
@@ -64,6 +64,16 @@ test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their
 test-openapi: build $(SCHEMATHESIS) ## what schemathesis makes of /openapi.json, against the whole suite (needs Python 3.10)
 	$(dir $(SCHEMATHESIS))openapi-spec-validator internal/api/openapi.json
 	test/schemathesis.sh $(BIN)/coinbit $(SCHEMATHESIS)
+
+CHROMIUM    ?= /usr/bin/chromium
+SCREENSHOTS ?= $(CURDIR)/.cache/browser
+
+test-browser: ## the live page in a real Chromium (needs Node.js 20 and chromium); SCREENSHOTS=dir
+	@for tool in node npm; do command -v $$tool >/dev/null || { echo "$$tool is missing: install Node.js 20 or newer with npm (Debian: apt-get install nodejs npm)"; exit 1; }; done
+	@test -x '$(CHROMIUM)' || { echo "CHROMIUM: there is no $(CHROMIUM): install it (Debian: apt-get install chromium), or name another with CHROMIUM=path"; exit 1; }
+	go build -o $(CURDIR)/.cache/coinbit-browser ./cmd
+	cd test/browser && npm ci --no-audit --no-fund --loglevel=error
+	cd test/browser && COINBIT=$(CURDIR)/.cache/coinbit-browser CHROMIUM='$(CHROMIUM)' SCREENSHOTS='$(SCREENSHOTS)' npm test --silent
 
 chaos: $(if $(BROKER),,kafka-jars) ## faults under load on a real Kafka, judged by an oracle: FAULTS=60 SEED=1 BROKERS=1|3 KINDS=names,groups
 	FAULTS=$(FAULTS) SEED=$(SEED) BROKERS=$(BROKERS) KINDS='$(KINDS)' go test -race -tags kafka -count=1 -timeout 24h -v -run '^TestChaos$$' ./test
@@ -143,7 +153,7 @@ check-vulnerabilities: $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION)
 
 ##@ Build
 
-.PHONY: build proto-gen openapi licences kafka-jars clean
+.PHONY: build proto-gen openapi licences vendor-web kafka-jars clean
 build: ## the binary, as ./bin/coinbit
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/coinbit ./cmd
 
@@ -155,6 +165,9 @@ openapi: ## openapi.json, docs.html and docs/errors.md, from internal/api
 
 licences: $(BIN)/.go-licenses-$(GO_LICENSES_VERSION) ## docs/licences.md, from the modules in the binary
 	@$(licence_list); cat <<<"$$list" >docs/licences.md
+
+vendor-web: ## what the live page uses of others, into internal/web/static/vendor (needs npm)
+	./internal/web/vendor.sh
 
 kafka-jars: $(if $(KAFKA_LIBS),,$(JARS)/.complete) ## the jars of a real Apache Kafka, for tests (needs Maven)
 

@@ -3,10 +3,12 @@
 package test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -437,6 +439,10 @@ func (g *guarded) wholeWay(t *testing.T, procs map[string]*guardedProc, operator
 // takeAway takes a right from a service that runs, and gives it back.
 func (g *guarded) takeAway(t *testing.T, p *guardedProc, r stream.Right) {
 	p.awaitReady(t)
+	if r.Optional {
+		g.takeAwayOptional(t, p, r)
+		return
+	}
 	from, wallet := len(p.output()), fmt.Sprintf("take-%x", rand.Uint32())
 	g.revoke("User:"+p.service, r)
 	group := stream.Group(p.service)
@@ -468,6 +474,71 @@ func (g *guarded) takeAway(t *testing.T, p *guardedProc, r stream.Right) {
 	if !eventually(20*time.Second, healed) {
 		t.Errorf("it does not heal:\n%s", lastLines(p.output()[from:]))
 	}
+}
+
+// takeAwayOptional takes a right without which the API's page shows one thing less,
+// and demands that nothing else changes. It is not given back before Kafka has been
+// asked again: that takes a minute.
+func (g *guarded) takeAwayOptional(t *testing.T, p *guardedProc, r stream.Right) {
+	group := r.Name
+	if r.Resource == stream.TopicResource {
+		group = string(stream.FlaggerGroup)
+	}
+	from := len(p.output())
+	g.revoke("User:"+p.service, r)
+	defer g.grant("User:"+p.service, r)
+	p.restart() // it forgets what it was denied
+	p.awaitReady(t)
+	if is := awaitLive(t, p.addr, group, "unknown"); !strings.Contains(is, "denies Describe") {
+		t.Errorf("%s: %s", group, is)
+	}
+	for _, g := range stream.Groups() {
+		if string(g) != group {
+			awaitLive(t, p.addr, string(g), "up")
+		}
+	}
+	c := newClient(t, p.addr)
+	c.mustPost(t, fmt.Sprintf("optional-%x", rand.Uint32()), "1")
+	if said := p.output()[from:]; strings.Contains(said, " lacks ") {
+		t.Errorf("it complains:\n%s", lastLines(said))
+	}
+}
+
+// awaitLive follows the page's stream until it says that a group is in a state, and
+// returns what it says of the group.
+func awaitLive(t *testing.T, addr, group, state string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/api/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, 1<<20)
+	var last string
+	for lines.Scan() {
+		var s struct {
+			Groups []struct{ Name, State, Why string }
+		}
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok && json.Unmarshal([]byte(data), &s) == nil {
+			for _, g := range s.Groups {
+				if g.Name != group {
+					continue
+				}
+				if last = g.State + ": " + g.Why; g.State == state {
+					return last
+				}
+			}
+		}
+	}
+	t.Fatalf("%s is not %s but %q: %v", group, state, last, lines.Err())
+	return ""
 }
 
 // takeAwayFromCommand is takeAway for a command that ends by itself.

@@ -99,11 +99,20 @@ type Tables interface {
 	Watch(walletID string) (changed <-chan struct{}, stop func())
 }
 
-// Options is what an API is built from. Keys, RateLimit, Registry and Logger
+// Live is what the live page watches.
+type Live interface {
+	// Watch returns messages, each an event of a text/event-stream as it is to be
+	// sent, until stop is called or the source ends and closes the channel. Who does
+	// not take them misses some. It answers false when too many watch.
+	Watch() (messages <-chan []byte, stop func(), ok bool)
+}
+
+// Options is what an API is built from. Live, Keys, RateLimit, Registry and Logger
 // may be left out.
 type Options struct {
 	Log    Log
 	Tables Tables
+	Live   Live
 	// Partition is the partition of a wallet's deposits, an error while it is
 	// not known.
 	Partition func(walletID string) (int32, error)

@@ -18,6 +18,7 @@ const (
 	pathFlags    = "/api/flags"
 	pathOpenAPI  = "/openapi.json"
 	pathDocs     = "/docs"
+	pathLive     = "/api/live"
 	routeOther   = "other" // the metrics' name for what is no route
 )
 
@@ -51,6 +52,9 @@ func (a *API) routes(more []func(*mux.Router)) *mux.Router {
 	// What describes the API is no secret.
 	r.Handle(pathOpenAPI, a.observe(pathOpenAPI, a.plain(a.openapi))).Methods(http.MethodGet, http.MethodHead)
 	r.Handle(pathDocs, a.observe(pathDocs, a.plain(a.docs))).Methods(http.MethodGet, http.MethodHead)
+	if a.Live != nil {
+		r.Handle(pathLive, a.observe(pathLive, a.guarded(a.live))).Methods(http.MethodGet)
+	}
 	return r
 }
 

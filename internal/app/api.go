@@ -10,13 +10,18 @@ import (
 	"sync/atomic"
 
 	"coinbit/internal/api"
+	"coinbit/internal/web"
 )
 
 // runAPI serves HTTP at once; what needs Kafka answers 503 until it is there.
 func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	log, views := newDeposits(rt), newTables(rt)
+	hub, err := newHub(rt, log, views)
+	if err != nil {
+		return err
+	}
 	handler, err := api.New(api.Options{
-		Log: log, Tables: views,
+		Log: log, Tables: views, Live: hub,
 		Partition: log.partition,
 		Now:       rt.now, NewID: newIDs(), Rule: rt.rule(),
 		Keys: rt.cfg.APIKeys, RateLimit: rt.cfg.RateLimit,
@@ -37,8 +42,9 @@ func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	return parallel(ctx,
 		func(ctx context.Context) error {
 			defer stop()
-			return rt.serve(ctx, "PORT", rt.cfg.Port, handler.Handler(rt.adminRoutes))
+			return rt.serve(ctx, "PORT", rt.cfg.Port, handler.Handler(rt.adminRoutes, web.Routes))
 		},
+		func(ctx context.Context) error { hub.Run(ctx); return nil },
 		func(context.Context) error { return rt.supervise(backend, "deposits", log.attempt) },
 		func(context.Context) error { return views.run(backend, rt) },
 	)

@@ -90,8 +90,10 @@ func (rt *Runtime) ensure(ctx context.Context) (kafka.Cluster, error) {
 	return rt.client.Ensure(ctx, stream.Topics(), rt.cfg.Partitions, rt.cfg.ReplicationFactor)
 }
 
-// ensureFor creates and checks the topics that rights speak of, and the rights.
+// ensureFor creates and checks the topics that rights speak of, and the rights, but
+// for those that are optional.
 func (rt *Runtime) ensureFor(ctx context.Context, rights []stream.Right) (kafka.Cluster, error) {
+	rights = stream.Required(rights)
 	return rt.client.Ensure(ctx, stream.TopicsIn(rights), rt.cfg.Partitions, rt.cfg.ReplicationFactor, rights...)
 }
 

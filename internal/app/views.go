@@ -107,6 +107,7 @@ type view struct {
 	log     *slog.Logger
 	changed func(walletID string)
 	follow  func() follower // nil: nobody does
+	tell    *onlooker       // nil: nobody
 
 	caughtUp atomic.Pointer[goka.View]
 	reading  sync.RWMutex // read-locked while caughtUp is read
@@ -144,6 +145,7 @@ func (v *view) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.tell.partitions(cluster.Partitions)
 	dir, err := store.Claim(v.cfg.StateDir, cluster.ID, "view-"+string(v.table))
 	if err != nil {
 		return usageError{err}
@@ -255,16 +257,18 @@ func (v *view) watchTopic(ctx context.Context, was kafka.Cluster, anew func(erro
 // updated applies a record, tells listener, if there is one, and wakes those
 // who wait for its wallet.
 func (v *view) updated(keep updater, listener follower) goka.UpdateCallback {
-	return func(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
+	return func(ctx goka.UpdateContext, s storage.Storage, key string, value []byte) error {
 		if stream.Reserved(key) {
 			return nil
 		}
+		was, show := v.tell.before(s, key)
 		verdict, err := keep(s, key, value)
 		if verdict == taken {
 			if listener != nil && err == nil {
 				listener.row(key, value)
 			}
 			v.changed(key)
+			v.tell.after(key, ctx.Partition(), was, value, show)
 		}
 		return err
 	}

@@ -15,6 +15,8 @@ type Right struct {
 	Operation, Resource, Name string
 	// Prefix: Name is the beginning of the names meant.
 	Prefix bool
+	// Optional: the service works without it, and shows less.
+	Optional bool
 }
 
 // Kafka's names of operations and kinds of resources.
@@ -80,7 +82,21 @@ func Rights() []Right {
 		add("verify", Describe, GroupResource, string(g))
 		rights = append(rights, g.FenceRight())
 	}
+	return append(rights, watching()...)
+}
+
+// watching are the rights by which the API's live page shows how the groups are.
+func watching() []Right {
+	rights := []Right{{Service: "api", Operation: Describe, Resource: TopicResource, Name: string(FlagWalletStream), Optional: true}}
+	for _, g := range Groups() {
+		rights = append(rights, Right{Service: "api", Operation: Describe, Resource: GroupResource, Name: string(g), Optional: true})
+	}
 	return rights
+}
+
+// Required are those of rights that a service cannot do without.
+func Required(rights []Right) []Right {
+	return slices.DeleteFunc(slices.Clone(rights), func(r Right) bool { return r.Optional })
 }
 
 // RightsOf are those of one service, only on topics if any are named, sorted so

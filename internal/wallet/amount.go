@@ -187,6 +187,9 @@ func (a Amount) plus(b Amount) Amount {
 	return Amount{Units: math.MaxInt64, Nanos: nanosPerUnit - 1}
 }
 
+// Minus is a − b for b ≤ a.
+func (a Amount) Minus(b Amount) Amount { return a.minus(b) }
+
 // minus is a − b for b ≤ a.
 func (a Amount) minus(b Amount) Amount {
 	if a.Nanos < b.Nanos {
