@@ -157,7 +157,7 @@ func (o *owned) recovered(partition int32, p *ownedPartition) {
 		if err != nil || row == nil || o.part(partition) != p || p.store.Set(key, row) != nil {
 			return // the next recovery begins there again
 		}
-		o.rows.Emit(key, row).Then(done)
+		o.rows.Repair(key, row).Then(done)
 	}
 	done(nil)
 }

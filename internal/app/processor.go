@@ -68,10 +68,6 @@ type groupRun struct {
 	inflight *kafka.Inflight
 }
 
-// backlog is how many messages a group must be behind for its rows to wait for
-// others: who is so far behind is not slower for it, but has fewer to write.
-const backlog = 4096
-
 // attempt builds a processor and runs it until it ends.
 func (r *groupRun) attempt(ctx context.Context) error {
 	cluster, err := r.ensureFor(ctx, stream.RightsOf(string(r.name)))
@@ -100,7 +96,6 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	}}
 	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
 		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
-		Behind:   func() bool { return inflight.Backlog() > backlog },
 		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
 	})
 	if err != nil {

@@ -3,7 +3,6 @@ package kafka
 import (
 	"sort"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -131,23 +130,6 @@ func (f *Inflight) Lag(each func(topic string, partition int32, lag int64, caugh
 	}
 }
 
-// Backlog is how many messages of the session are in the log and not delivered yet,
-// as of the latest fetches.
-func (f *Inflight) Backlog() (n int64) {
-	f.mu.Lock()
-	cur := f.current
-	f.mu.Unlock()
-	if cur == nil {
-		return 0
-	}
-	cur.mu.Lock()
-	defer cur.mu.Unlock()
-	for _, k := range cur.claims {
-		n += max(0, k.HighWaterMarkOffset()-k.delivered.Load())
-	}
-	return n
-}
-
 // Delay is how long ago m was produced.
 func Delay(m *sarama.ConsumerMessage) time.Duration { return time.Since(m.Timestamp) }
 
@@ -188,8 +170,7 @@ type claim struct {
 	sarama.ConsumerGroupClaim
 	out chan *sarama.ConsumerMessage
 
-	started   time.Time
-	delivered atomic.Int64 // the offset after the latest message
+	started time.Time
 
 	mu     sync.Mutex
 	queue  []delivered // ascending offsets
@@ -233,7 +214,6 @@ func (k *claim) pump(done <-chan struct{}) {
 			}
 			k.queue = append(k.queue, delivered{msg: m})
 			k.mu.Unlock()
-			k.delivered.Store(m.Offset + 1)
 			select {
 			case k.out <- m:
 			case <-done:

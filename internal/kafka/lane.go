@@ -22,9 +22,26 @@ type record struct {
 	// still waits is not sent, this one goes in its place.
 	newest bool
 	done   func(offset int64, err error)
+	// replaced are the dones of the records in whose place it goes, oldest first.
+	replaced []func(offset int64, err error)
 }
 
+// size is about what it takes in a batch.
 func (r *record) size() int { return len(r.key) + len(r.value) + 32 }
+
+// replacedSize is about what those who wait for a replaced record hold in memory.
+const replacedSize = 1 << 10
+
+// held is what it takes of the queue's bound.
+func (r *record) held() int { return r.size() + len(r.replaced)*replacedSize }
+
+// answer tells all that it stands for, in their order.
+func (r *record) answer(offset int64, err error) {
+	for _, done := range r.replaced {
+		done(offset, err)
+	}
+	r.done(offset, err)
+}
 
 // identity is what a broker knows a producer by.
 type identity struct {
@@ -106,10 +123,10 @@ func (l *lane) replace(r record) bool {
 		return false
 	}
 	q := &l.queue[at-l.taken]
-	before := q.done
-	l.bytes += len(r.value) - len(q.value)
-	q.value = r.value
-	q.done = func(offset int64, err error) { before(offset, err); r.done(offset, err) }
+	l.bytes -= q.held()
+	q.replaced = append(q.replaced, q.done)
+	q.value, q.done = r.value, r.done
+	l.bytes += q.held()
 	return true
 }
 
@@ -135,7 +152,7 @@ func (l *lane) refuse(err error) {
 	l.room.Broadcast()
 	l.mu.Unlock()
 	for _, r := range queue {
-		r.done(0, err)
+		r.answer(0, err)
 	}
 }
 
@@ -211,9 +228,10 @@ func (l *lane) abandon(f *flight) []record {
 
 // take needs l.mu.
 func (l *lane) take() []record {
-	n, size := 0, 0
+	n, size, held := 0, 0, 0
 	for n < len(l.queue) && (n == 0 || size+l.queue[n].size() <= maxBatch) {
 		size += l.queue[n].size()
+		held += l.queue[n].held()
 		n++
 	}
 	records := l.queue[:n:n]
@@ -228,7 +246,7 @@ func (l *lane) take() []record {
 			delete(l.newest, records[i].key)
 		}
 	}
-	l.bytes -= size
+	l.bytes -= held
 	l.w.pace.left(n)
 	l.busy = l.busy || n > 0
 	l.room.Broadcast()
@@ -271,7 +289,7 @@ func (l *lane) run() {
 			l.fail(err)
 		}
 		for _, r := range records {
-			r.done(0, err)
+			r.answer(0, err)
 		}
 	}
 }
@@ -323,7 +341,7 @@ func (l *lane) tell(records []record, base int64) {
 		if l.stored != nil {
 			err = l.stored(l.id, r, offset)
 		}
-		r.done(offset, err)
+		r.answer(offset, err)
 	}
 }
 

@@ -5,13 +5,8 @@ import (
 	"time"
 )
 
-// How long a record waits for others, at most.
-const (
-	maxWait    = time.Millisecond
-	behindWait = 50 * time.Millisecond
-	// behindWant is how many records are then enough for a request.
-	behindWant = 16384
-)
+// maxWait bounds how long a record waits for others.
+const maxWait = time.Millisecond
 
 // pace says when a request is worth sending. Each costs the broker about the same,
 // however many records it carries. So under load a request waits until half as many
@@ -22,8 +17,6 @@ type pace struct {
 	usual   atomic.Int64 // records unanswered, lately
 	want    atomic.Int64 // records that somebody waits for, 0 when nobody does
 	there   chan struct{}
-	// behind, if set, tells whether requests may wait for many records.
-	behind func() bool
 }
 
 func newPace() pace { return pace{there: make(chan struct{}, 1)} }
@@ -47,12 +40,9 @@ func (p *pace) answered(n int) {
 	p.usual.Store(max(int64(n)+p.waiting.Load(), p.usual.Load()/2))
 }
 
-// wait returns when a request is worth sending, or after a while.
+// wait returns when a request is worth sending, or after maxWait.
 func (p *pace) wait(timer *time.Timer, stop <-chan struct{}) {
-	want, longest := p.usual.Load()/2, maxWait
-	if p.behind != nil && p.behind() {
-		want, longest = behindWant, behindWait
-	}
+	want := p.usual.Load() / 2
 	if p.waiting.Load() >= want {
 		return
 	}
@@ -65,7 +55,7 @@ func (p *pace) wait(timer *time.Timer, stop <-chan struct{}) {
 	if p.waiting.Load() >= want {
 		return
 	}
-	timer.Reset(longest)
+	timer.Reset(maxWait)
 	select {
 	case <-p.there:
 	case <-timer.C:

@@ -94,23 +94,3 @@ func TestPaceIsBounded(t *testing.T) {
 		}
 	})
 }
-
-// Who is behind waits longer, for more.
-func TestPaceBehind(t *testing.T) {
-	p := newPace()
-	p.behind = func() bool { return true }
-	p.answered(2)
-	p.waiting.Store(behindWant - 1)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	began, done := time.Now(), make(chan time.Duration)
-	go func() { p.wait(timer, nil); done <- time.Since(began) }()
-	if took := <-done; took < behindWait {
-		t.Fatalf("it waited %v for one record more", took)
-	}
-	p.waiting.Store(behindWant)
-	began = time.Now()
-	if p.wait(timer, nil); time.Since(began) >= behindWait {
-		t.Fatal("it waited, though enough were there")
-	}
-}

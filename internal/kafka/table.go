@@ -40,9 +40,6 @@ type TableOptions struct {
 	// OnFenced, if set, is told of each partition that the broker refuses this
 	// writer because another has claimed it since.
 	OnFenced func()
-	// Behind, if set, tells whether so much is still to be read that rows may wait
-	// for others.
-	Behind func() bool
 }
 
 // TableWriter appends rows to a group's table, as the one owner of each
@@ -66,7 +63,6 @@ func (c *Client) TableWriter(o TableOptions) (*TableWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.pace.behind = o.Behind
 	t := &TableWriter{TableOptions: o, writer: w, renew: renewEvery}
 	w.wg.Go(t.renewClaims)
 	return t, nil
@@ -141,13 +137,24 @@ func (t *TableWriter) Put(ctx context.Context, partition int32, key string, valu
 // much waits. A row that still waits when the next one of its key comes is not sent:
 // the next one holds all that it held.
 func (t *TableWriter) Emit(key string, value []byte) *goka.Promise {
+	return t.emit(key, value, true)
+}
+
+// Repair appends a row that the changelog already held. It goes in nobody's place:
+// should it come late, to a partition that was claimed anew since, it must not hide
+// what stands there.
+func (t *TableWriter) Repair(key string, value []byte) *goka.Promise {
+	return t.emit(key, value, false)
+}
+
+func (t *TableWriter) emit(key string, value []byte, newest bool) *goka.Promise {
 	promise, finish := goka.NewPromiseWithFinisher()
 	partition := stream.Partition(key, t.Partitions)
 	l := t.lane(partition)
 	if l == nil {
 		return finish(nil, fmt.Errorf("%s/%d: %w", t.topic, partition, ErrFenced))
 	}
-	l.put(record{key: key, value: value, newest: true, done: func(_ int64, err error) { finish(nil, err) }})
+	l.put(record{key: key, value: value, newest: newest, done: func(_ int64, err error) { finish(nil, err) }})
 	return promise
 }
 

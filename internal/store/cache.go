@@ -18,6 +18,7 @@ const entrySize = 160
 type cache struct {
 	limit      int64 // bytes of a generation, about
 	size       int64 // of the young one
+	kept       int64 // what of it was there from its beginning: not on disk then
 	young, old map[string]*entry
 }
 
@@ -36,7 +37,7 @@ func (c *cache) find(key string) *entry {
 // renew makes key's entry one of the young generation, a new one if need be.
 // Batches up to written are on disk.
 func (c *cache) renew(key string, written uint64) *entry {
-	if c.young[key] == nil && c.size >= c.limit {
+	if c.young[key] == nil && c.size >= c.kept+max(c.kept, c.limit) {
 		c.age(written)
 	}
 	e := c.young[key]
@@ -64,6 +65,7 @@ func (c *cache) age(written uint64) {
 			c.add(e)
 		}
 	}
+	c.kept = c.size
 }
 
 // set gives an entry its newest value.

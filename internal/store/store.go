@@ -199,6 +199,7 @@ func (s *Store) open() error {
 
 func (s *Store) readMarks(db *leveldb.DB) error {
 	s.marks, s.batch = nil, 0
+	var oldest uint64 // of the marks that must be there, as the newest one says
 	it := db.NewIterator(&util.Range{Start: []byte{markPrefix}, Limit: []byte{markPrefix + 1}}, nil)
 	defer it.Release()
 	for it.Next() {
@@ -208,22 +209,29 @@ func (s *Store) readMarks(db *leveldb.DB) error {
 		}
 		s.batch = n
 		s.marks = append(s.marks, mark{batch: n})
+		if value := it.Value(); len(value) == 8 { // before it was written there it was not known
+			oldest = binary.BigEndian.Uint64(value)
+		}
+	}
+	if len(s.marks) > 0 && oldest != 0 && oldest < s.marks[0].batch {
+		return fmt.Errorf("the batches from %d to %d are missing", oldest, s.marks[0].batch-1)
 	}
 	return it.Error()
 }
 
 func markKey(batch uint64) []byte { return binary.BigEndian.AppendUint64([]byte{markPrefix}, batch) }
 
-// mark numbers a batch, and forgets marks that no journal can hold any more.
+// mark numbers a batch, and forgets marks that no journal can hold any more, but for
+// that of the batch before. It says which is the oldest that must be there.
 func (s *Store) mark(b *leveldb.Batch) {
 	s.batch++
-	b.Put(markKey(s.batch), nil)
 	s.bytes += int64(len(b.Dump()))
 	s.marks = append(s.marks, mark{s.batch, s.bytes})
-	for s.bytes-s.marks[0].written > 4*s.share(8) {
+	for len(s.marks) > 2 && s.bytes-s.marks[0].written > 4*s.share(8) {
 		b.Delete(markKey(s.marks[0].batch))
 		s.marks = s.marks[1:]
 	}
+	b.Put(markKey(s.batch), binary.BigEndian.AppendUint64(nil, s.marks[0].batch))
 }
 
 // share is one of n parts of the memory, and not too little.
@@ -293,6 +301,9 @@ func (s *Store) stored(e *entry, value []byte) {
 func (s *Store) Set(key string, value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.mode != Lead || !s.recovered {
+		value = bytes.Clone(value) // it would keep the whole fetch that it came with
+	}
 	e := s.rows.renew(key, s.written)
 	s.rows.set(e, value)
 	if s.mode == Lead && s.recovered {

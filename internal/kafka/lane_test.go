@@ -1,0 +1,165 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// idleLane is a lane whose records nobody takes.
+func idleLane(maxQueue int) *lane {
+	l := &lane{w: &writer{maxQueue: maxQueue, pace: newPace()}}
+	l.work, l.room = sync.NewCond(&l.mu), sync.NewCond(&l.mu)
+	return l
+}
+
+// The lane's queue against a naive twin: partial takes, a claim at the front, refusals,
+// abandoned flights; every record is told once and in its key's order.
+func TestLaneQueue(t *testing.T) {
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		l := idleLane(1 << 40)
+		type state struct{ told, n int }
+		keys := make(map[string]*state)
+		puts, told := 0, 0
+		check := func(what string) {
+			sum := 0
+			at := map[string]int{}
+			for i, q := range l.queue {
+				sum += q.held()
+				if q.newest {
+					if _, twice := at[q.key]; twice {
+						t.Fatalf("seed %d: %s: %s waits twice", seed, what, q.key)
+					}
+					at[q.key] = i
+				}
+			}
+			if sum != l.bytes {
+				t.Fatalf("seed %d: %s: %d bytes, it counts %d", seed, what, sum, l.bytes)
+			}
+			if int(l.w.pace.waiting.Load()) != len(l.queue) {
+				t.Fatalf("seed %d: %s: pace counts %d of %d", seed, what, l.w.pace.waiting.Load(), len(l.queue))
+			}
+			if len(at) != len(l.newest) {
+				t.Fatalf("seed %d: %s: newest %v, want %v", seed, what, l.newest, at)
+			}
+			for k, i := range at {
+				if l.newest[k]-l.taken != i {
+					t.Fatalf("seed %d: %s: %s at %d, want %d", seed, what, k, l.newest[k]-l.taken, i)
+				}
+			}
+		}
+		tell := func(rs []record) {
+			for _, q := range rs {
+				q.answer(0, nil)
+			}
+		}
+		for range 300 {
+			switch n := r.IntN(20); {
+			case n < 12:
+				k := fmt.Sprint("k", r.IntN(6))
+				s := keys[k]
+				if s == nil {
+					s = &state{}
+					keys[k] = s
+				}
+				mine := s.n
+				s.n++
+				puts++
+				l.put(record{key: k, value: make([]byte, r.IntN(300<<10)), newest: true, done: func(int64, error) {
+					if s.told != mine {
+						t.Fatalf("seed %d: %s told %d, want %d", seed, k, mine, s.told)
+					}
+					s.told++
+					told++
+				}})
+				check("put")
+			case n < 13:
+				puts++
+				l.put(record{key: "plain", value: make([]byte, 10), done: func(int64, error) { told++ }})
+				check("plain")
+			case n < 17:
+				f := &flight{}
+				l.load(f)
+				check("load")
+				if r.IntN(3) == 0 {
+					tell(l.abandon(f))
+				} else {
+					tell(f.records)
+				}
+			case n < 18:
+				f := &flight{}
+				tell(l.abandon(f))
+				check("abandon")
+			case n < 19: // a renewal
+				l.mu.Lock()
+				puts++
+				first := record{key: "_claim", value: make([]byte, 8), done: func(int64, error) { told++ }}
+				l.queue = append([]record{first}, l.queue...)
+				l.taken--
+				l.bytes += first.size()
+				l.w.pace.came()
+				l.mu.Unlock()
+				check("renewal")
+			default:
+				l.refuse(errors.New("x"))
+				check("refuse")
+			}
+		}
+		l.refuse(errors.New("x"))
+		if puts != told {
+			t.Fatalf("seed %d: %d put, %d told", seed, puts, told)
+		}
+	}
+}
+
+// While no request is answered, a lane takes no more than its share of memory, of one
+// busy wallet too: those who wait for its replaced rows count.
+func TestOneBusyWalletIsBounded(t *testing.T) {
+	l := idleLane(maxTableQueue)
+	const n = 2 * maxTableQueue / replacedSize
+	taken, told := make(chan int), 0
+	go func() {
+		defer close(taken)
+		for i := range n {
+			l.put(record{key: "w", value: make([]byte, 100), newest: true, done: func(int64, error) { told++ }})
+			taken <- i
+		}
+	}()
+	last, blocked := 0, false
+	for !blocked {
+		select {
+		case i, more := <-taken:
+			if !more {
+				t.Fatalf("all %d rows were taken", n)
+			}
+			last = i
+		case <-time.After(500 * time.Millisecond):
+			blocked = true
+		}
+	}
+	if last*replacedSize > maxTableQueue {
+		t.Errorf("%d rows were taken", last)
+	}
+	l.fail(errors.New("end"))
+	for range taken { //nolint:revive // let it go on
+	}
+	if told != n {
+		t.Errorf("%d of %d rows were answered", told, n)
+	}
+}
+
+// A repair of an earlier session, should it come late, hides nothing: the newest row is
+// in the log too, and the next recovery sees that the older one came after it.
+func TestRepairReplacesNothing(t *testing.T) {
+	l := idleLane(maxTableQueue)
+	nobody := func(int64, error) {}
+	l.put(record{key: "w", value: []byte("newer"), newest: true, done: nobody})
+	l.put(record{key: "w", value: []byte("older"), done: nobody})
+	if got := l.take(); len(got) != 2 || string(got[0].value) != "newer" {
+		t.Fatalf("%d records are sent", len(got))
+	}
+}
