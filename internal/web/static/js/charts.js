@@ -19,7 +19,7 @@ export function chart(element, { series, x, y, range, note, left = 52 }) {
   const options = () => ({
     ...size(),
     legend: { show: false }, cursor: { show: false }, select: { show: false },
-    padding: [10, 18, 0, 0],
+    padding: [10, 26, 0, 0],
     hooks: { draw: [(u) => { if (note) write(u, note()); }] },
     scales: { x: { time: false, range: range.x && ((u, min, max) => range.x(min, max)) },
               y: { range: (u, min, max) => range.y(max ?? 0) } },
