@@ -262,8 +262,12 @@ coinbit_http_requests_total{code="500",route="/aborts"} 0
 coinbit_http_requests_total{code="500",route="/api/check/{wallet_id}"} 0
 coinbit_http_requests_total{code="500",route="/api/deposit"} 0
 coinbit_http_requests_total{code="500",route="/api/deposits"} 0
+coinbit_http_requests_total{code="500",route="/api/flags"} 0
+coinbit_http_requests_total{code="500",route="/api/wallets/{wallet_id}"} 0
+coinbit_http_requests_total{code="500",route="/docs"} 0
 coinbit_http_requests_total{code="500",route="/healthz"} 0
 coinbit_http_requests_total{code="500",route="/late"} 0
+coinbit_http_requests_total{code="500",route="/openapi.json"} 0
 coinbit_http_requests_total{code="500",route="/silent"} 0
 coinbit_http_requests_total{code="500",route="other"} 0
 `

@@ -67,14 +67,14 @@ func TestFlagList(t *testing.T) {
 		{"a", row(wallet.Flag{NextOffset: 0})},              // stale: it is kept out
 		{"d", []byte{0xff}},                                 // unreadable
 	} {
-		must(t, update(nil, s, c.key, c.value))
+		must(t, update(at{}, s, c.key, c.value))
 	}
 	if _, _, err := list.page(nil, 10); err == nil {
 		t.Error("served before the view is")
 	}
 	f.served()
 	expect("followed", "c", "a")
-	must(t, update(nil, s, "a", raised(9, 9)))
+	must(t, update(at{}, s, "a", raised(9, 9)))
 	expect("raised anew", "a", "c")
 	if !strings.Contains(log.String(), "wallet=d") {
 		t.Errorf("the unreadable row is not told of: %s", log.String())

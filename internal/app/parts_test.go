@@ -74,7 +74,7 @@ func TestParse(t *testing.T) {
 func TestServices(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, s := range services() {
-		if s.name == "" || s.summary == "" || s.run == nil || seen[s.name] {
+		if s.name == "" || s.summary == "" || (s.run == nil) != (s.name == "broker") || seen[s.name] { // broker stands for another
 			t.Errorf("row %+v", s)
 		}
 		seen[s.name] = true
