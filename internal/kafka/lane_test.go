@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -121,11 +122,12 @@ func TestLaneQueue(t *testing.T) {
 func TestOneBusyWalletIsBounded(t *testing.T) {
 	l := idleLane(maxTableQueue)
 	const n = 2 * maxTableQueue / replacedSize
-	taken, told := make(chan int), 0
+	taken := make(chan int)
+	var told atomic.Int64
 	go func() {
 		defer close(taken)
 		for i := range n {
-			l.put(record{key: "w", value: make([]byte, 100), newest: true, done: func(int64, error) { told++ }})
+			l.put(record{key: "w", value: make([]byte, 100), newest: true, done: func(int64, error) { told.Add(1) }})
 			taken <- i
 		}
 	}()
@@ -147,8 +149,8 @@ func TestOneBusyWalletIsBounded(t *testing.T) {
 	l.fail(errors.New("end"))
 	for range taken { //nolint:revive // let it go on
 	}
-	if told != n {
-		t.Errorf("%d of %d rows were answered", told, n)
+	if told.Load() != n {
+		t.Errorf("%d of %d rows were answered", told.Load(), n)
 	}
 }
 
