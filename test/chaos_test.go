@@ -321,7 +321,7 @@ func (c *chaos) fromNothing() {
 // ones), planned by SEED (1), with BROKERS 1 or 3. OLD names the commit whose
 // build takes turns with this one in rolling restarts.
 func TestChaos(t *testing.T) {
-	const perRound = 20
+	const perRound = 10
 	faults, seed, brokers := int(number(t, "FAULTS", 60)), number(t, "SEED", 1), int(number(t, "BROKERS", 1))
 	t.Logf("FAULTS=%d SEED=%d BROKERS=%d KINDS=%s", faults, seed, brokers, os.Getenv("KINDS"))
 	chosen := chosenKinds(t, brokers)

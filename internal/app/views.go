@@ -155,10 +155,13 @@ func (v *view) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	storage, err := dir.Builder(string(v.table), cluster.TopicIDs[string(v.table)], store.Follow,
 		func(partition int32, s *store.Store) {
 			s.Limit(ends[partition])
 			s.Memory(v.stateMemory(2 * int(cluster.Partitions) * len(stream.Groups())))
+			s.OnBroken(fail)
 		})
 	if err != nil {
 		return err
@@ -171,8 +174,6 @@ func (v *view) attempt(ctx context.Context) error {
 	var clients closers // Goka's view never closes the clients it builds
 	defer clients.close()
 	stale := v.metrics.staleRows.WithLabelValues(string(v.table))
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	view, err := goka.NewView(v.client.Brokers(), v.table, v.codec,
 		goka.WithViewLogger(gokaLogger{v.log}),
 		goka.WithViewHasher(stream.NewHasher),
@@ -223,7 +224,7 @@ func (v *view) attempt(ctx context.Context) error {
 	told := context.Cause(ctx)
 	fail(nil)
 	waiter.Wait()
-	if kafka.Denied(told) || errors.Is(told, errMadeAnew) {
+	if kafka.Denied(told) || errors.Is(told, errMadeAnew) || errors.Is(told, store.ErrBroken) {
 		return told
 	}
 	return err

@@ -57,6 +57,7 @@ type Store struct {
 	memory      int64 // bytes, about
 	limit       int64
 	onRecovered func()
+	onBroken    func(error)
 	held        int64 // no offset from here on goes to disk
 
 	mu        sync.RWMutex
@@ -89,10 +90,13 @@ var _ storage.Storage = (*Store)(nil)
 
 func newStore(path string, mode Mode) *Store {
 	return &Store{
-		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, memory: defaultMemory, seed: maphash.MakeSeed(), onRecovered: func() {},
+		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, memory: defaultMemory, seed: maphash.MakeSeed(), onRecovered: func() {}, onBroken: func(error) {},
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }
+
+// ErrBroken says that local files are damaged, or cannot be written.
+var ErrBroken = errors.New("local state")
 
 // ErrPartly says that recovery ended before it had read all that it must.
 var ErrPartly = errors.New("the table was recovered in part")
@@ -124,6 +128,11 @@ func (s *Store) Release() {
 
 // OnRecovered has f called at the end of recovery. It must be called before Open.
 func (s *Store) OnRecovered(f func()) { s.onRecovered = f }
+
+// OnBroken has f called when the files cannot be read: only another Open
+// mends that, and Goka's views try again for ever without one. It must be called
+// before Open.
+func (s *Store) OnBroken(f func(error)) { s.onBroken = f }
 
 // Open opens the files. What cannot be read is deleted: Goka then recovers
 // everything from the changelog.
@@ -340,7 +349,9 @@ func (s *Store) Get(key string) ([]byte, error) {
 	case errors.Is(err, leveldb.ErrNotFound):
 		return nil, nil
 	default:
-		return nil, s.broken(err)
+		err = s.broken(err)
+		s.onBroken(err)
+		return nil, err
 	}
 }
 
@@ -485,7 +496,7 @@ func (s *Store) broken(err error) error {
 		return err
 	}
 	_ = os.WriteFile(filepath.Join(s.path, brokenFile), nil, 0o600)
-	return fmt.Errorf("local state %s (it is rebuilt from the changelog): %w", s.path, err)
+	return fmt.Errorf("%w: %s (it is rebuilt from the changelog): %w", ErrBroken, s.path, err)
 }
 
 func rowKey(key string) []byte {
