@@ -16,7 +16,7 @@ func TestDamageIsTold(t *testing.T) {
 	value := make([]byte, 1000)
 	for i := range 300 {
 		for j := range value {
-			value[j] = byte(rand.Uint32()) //nolint:gosec // nothing that compresses
+			value[j] = byte(rand.Uint32()) // nothing that compresses
 		}
 		must(t, s.Set(fmt.Sprintf("k%03d", i), slices.Clone(value)))
 		must(t, s.SetOffset(int64(i)))
