@@ -51,3 +51,28 @@ func TestDamageIsTold(t *testing.T) {
 		t.Logf("Close: %v", err)
 	}
 }
+
+// A view whose rows cannot be written goes on from memory, and ends when that is full.
+func TestFullMemoryIsTold(t *testing.T) {
+	s := newStore(t.TempDir()+"/p", Follow)
+	s.Memory(64 << 10)
+	var told error
+	s.OnBroken(func(err error) { told = err })
+	must(t, s.Open())
+	must(t, s.Set("a", []byte("1")))
+	must(t, s.db.SetReadOnly()) // what LevelDB does after a write error
+	if err := s.flush(); !errors.Is(err, ErrBroken) || told != nil {
+		t.Fatalf("a write says %v, its owner was told %v", err, told)
+	}
+	var err error
+	rows, value := 0, make([]byte, 1000)
+	for ; err == nil && rows < 1000; rows++ {
+		err = s.Set(fmt.Sprint(rows), value)
+	}
+	if !errors.Is(err, ErrBroken) || !errors.Is(told, ErrBroken) || rows < 30 || rows > 70 {
+		t.Errorf("after %d rows of 1 kB: %v, its owner was told %v", rows, err, told)
+	}
+	if err := s.Close(); !errors.Is(err, ErrBroken) {
+		t.Errorf("Close: %v", err)
+	}
+}

@@ -37,12 +37,15 @@ func (c *cache) find(key string) *entry {
 // renew makes key's entry one of the young generation, a new one if need be.
 // Batches up to written are on disk.
 func (c *cache) renew(key string, written uint64) *entry {
-	if c.young[key] == nil && c.size >= c.kept+max(c.kept, c.limit) {
-		c.age(written)
-	}
 	e := c.young[key]
 	if e != nil {
 		return e
+	}
+	if c.size >= c.kept+max(c.kept, c.limit) {
+		c.age(written)
+		if e = c.young[key]; e != nil { // what is not on disk went on into it
+			return e
+		}
 	}
 	if e = c.old[key]; e == nil {
 		e = &entry{key: key}

@@ -129,9 +129,9 @@ func (s *Store) Release() {
 // OnRecovered has f called at the end of recovery. It must be called before Open.
 func (s *Store) OnRecovered(f func()) { s.onRecovered = f }
 
-// OnBroken has f called when the files cannot be read: only another Open
-// mends that, and Goka's views try again for ever without one. It must be called
-// before Open.
+// OnBroken has f called when the files cannot be read, or cannot be written and
+// memory is full: only another Open mends that, and Goka's views try again for
+// ever without one. It must be called before Open.
 func (s *Store) OnBroken(f func(error)) { s.onBroken = f }
 
 // Open opens the files. What cannot be read is deleted: Goka then recovers
@@ -310,6 +310,10 @@ func (s *Store) stored(e *entry, value []byte) {
 func (s *Store) Set(key string, value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failed != nil && s.dirtySize >= s.memory { // a view goes on, but not until all memory is gone
+		s.onBroken(s.failed)
+		return s.failed
+	}
 	if s.mode != Lead || !s.recovered {
 		value = bytes.Clone(value) // it would keep the whole fetch that it came with
 	}
