@@ -107,20 +107,29 @@ func (c *Client) Read(ctx context.Context, topic string, partition int32, from i
 	}
 }
 
+// admin connects. To close the second closes the first too.
+func (c *Client) admin(cfg *sarama.Config) (sarama.Client, sarama.ClusterAdmin, error) {
+	client, err := sarama.NewClient(c.settings.Brokers, cfg)
+	if err != nil {
+		return nil, nil, c.unreachable(err)
+	}
+	admin, err := sarama.NewClusterAdminFromClient(client)
+	if err != nil {
+		_ = client.Close()
+		return nil, nil, c.unreachable(err)
+	}
+	return client, admin, nil
+}
+
 // Committed is the offset that a group goes on from in each partition of a
 // topic, 0 where it has committed none.
 func (c *Client) Committed(ctx context.Context, group, topic string) (map[int32]int64, error) {
 	offsets, err := await(ctx, func() (map[int32]int64, error) {
-		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
+		client, admin, err := c.admin(c.base("coinbit-ops"))
 		if err != nil {
-			return nil, c.unreachable(err)
+			return nil, err
 		}
-		admin, err := sarama.NewClusterAdminFromClient(client)
-		if err != nil {
-			_ = client.Close()
-			return nil, c.unreachable(err)
-		}
-		defer func() { _ = admin.Close() }() // closes the client too
+		defer func() { _ = admin.Close() }()
 		partitions, err := client.Partitions(topic)
 		if err != nil {
 			return nil, err

@@ -27,16 +27,11 @@ type Sight struct {
 // are the latest that it asks for. It fails as a whole only when no broker answers.
 func (c *Client) Sights(ctx context.Context, topics map[string]string) (map[string]Sight, error) {
 	return await(ctx, func() (map[string]Sight, error) {
-		client, err := sarama.NewClient(c.settings.Brokers, c.probeConfig())
+		client, admin, err := c.admin(c.probeConfig())
 		if err != nil {
-			return nil, c.unreachable(err)
+			return nil, err
 		}
-		admin, err := sarama.NewClusterAdminFromClient(client)
-		if err != nil {
-			_ = client.Close()
-			return nil, c.unreachable(err)
-		}
-		defer func() { _ = admin.Close() }() // closes the client too
+		defer func() { _ = admin.Close() }()
 		sights := make(map[string]Sight, len(topics))
 		newest := make(map[string]map[int32]int64)
 		for group, topic := range topics {

@@ -40,16 +40,11 @@ func (c *Client) Ensure(ctx context.Context, topics []stream.Topic, partitions i
 }
 
 func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int16, rights []stream.Right) (Cluster, error) {
-	client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-admin"))
+	client, admin, err := c.admin(c.base("coinbit-admin"))
 	if err != nil {
-		return Cluster{}, c.unreachable(err)
+		return Cluster{}, err
 	}
-	admin, err := sarama.NewClusterAdminFromClient(client)
-	if err != nil {
-		_ = client.Close()
-		return Cluster{}, c.unreachable(err)
-	}
-	defer func() { _ = admin.Close() }() // closes the client too
+	defer func() { _ = admin.Close() }()
 
 	meta, err := c.allowed(client, topics, rights)
 	if err != nil {
