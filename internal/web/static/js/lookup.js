@@ -57,15 +57,9 @@ export class Lookup {
 
   async read(wallet, position) {
     const headers = position ? { "X-Deposit-Position": position } : {};
-    const id = encodeURIComponent(wallet);
-    let answer = this.bare ? null : await ask(`/api/wallets/${id}`, { headers });
-    if (!answer || answer.status === 404) { // an API that tells the balance and the flag alone
-      this.bare = true;
-      answer = await ask(`/api/check/${id}`, { headers });
-    }
+    const answer = await ask(`/api/wallets/${encodeURIComponent(wallet)}`, { headers });
     if (!answer.ok) throw new Error(await problem(answer));
-    const got = exact(await answer.text());
-    return this.bare ? { ...got, flag: { raised: got.above_threshold } } : got;
+    return exact(await answer.text());
   }
 
   say(text, bad = false) {
@@ -85,8 +79,7 @@ export class Lookup {
     at("wallet-flag").dataset.state = flag.raised ? "flagged" : "up";
     at("wallet-flag").lastElementChild.textContent = flag.raised ? "Flagged" : "Not flagged";
     at("wallet-facts").textContent = facts(got);
-    at("window").hidden = !got.window;
-    if (got.window) this.drawWindow(got.window);
+    this.drawWindow(got.window);
     this.drawEvidence(flag.raised_by === "crossing" ? flag.evidence : null);
   }
 
@@ -123,7 +116,6 @@ export class Lookup {
 }
 
 function facts({ deposits, first_deposit_at, last_deposit_at, flag }) {
-  if (deposits === undefined) return "";
   if (deposits === 0) return "No deposit yet.";
   const said = [deposits === 1 ? "1 deposit" : `${count(deposits)} deposits`];
   if (first_deposit_at) said.push(`first ${time(millis(first_deposit_at))}`, `last ${time(millis(last_deposit_at))}`);
