@@ -13,6 +13,18 @@ import (
 	"coinbit/internal/web"
 )
 
+var teachAPI = []string{
+	"Several may run on one Kafka, each with a STATE_DIR and a PORT of its own: each answers for",
+	"all wallets. PORT also serves /healthz, /readyz, /metrics, /openapi.json, /docs and the page.",
+	"",
+	"For this machine alone:",
+	"    coinbit -service=api",
+	"Open to the network, for those who have a key, each at most 100 times a second:",
+	"    PORT=0.0.0.0:8000 API_KEYS=… RATE_LIMIT=100 coinbit -service=api",
+	"A second one on the same machine:",
+	"    PORT=8001 STATE_DIR=./data/state-2 coinbit -service=api",
+}
+
 // runAPI serves HTTP at once; what needs Kafka answers 503 until it is there.
 func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	log, views := newDeposits(rt), newTables(rt)

@@ -28,6 +28,16 @@ func startBroker(ctx context.Context, rt *Runtime) (*broker.Broker, error) {
 	return b, nil
 }
 
+var teachKafka = []string{
+	"One node without replicas, for development: it takes no TLS and no SASL. For real money use",
+	"Apache Kafka.",
+	"",
+	"On localhost:9092, log in ./data/kafka:",
+	"    coinbit -service=kafka",
+	"Elsewhere:",
+	"    BROKER=127.0.0.1:9192 DATA_DIR=/tmp/log coinbit -service=kafka",
+}
+
 // runKafka is the embedded broker alone.
 func runKafka(ctx context.Context, rt *Runtime, _ Command) error {
 	b, err := startBroker(ctx, rt)

@@ -147,6 +147,15 @@ func (rt *Runtime) serve(ctx context.Context, setting, addr string, h http.Handl
 	return nil
 }
 
+var teachHealth = []string{
+	"It asks on ADMIN_PORT or, if that is not set, on PORT, and prints what is not ready.",
+	"",
+	"Is the API ready?",
+	"    coinbit -service=health",
+	"A processor; wait until it is:",
+	"    until ADMIN_PORT=9100 coinbit -service=health; do sleep 1; done",
+}
+
 // runHealth asks the service on ADMIN_PORT, or else on PORT, whether it is ready.
 func runHealth(ctx context.Context, rt *Runtime, _ Command) error {
 	addr := rt.cfg.AdminPort

@@ -40,6 +40,20 @@ func (l *loadFlags) register(fs *flag.FlagSet) {
 	fs.Uint64Var(&l.mix.Seed, "seed", 0, "the same seed sends the same requests, keys too; 0: a random one")
 }
 
+var teachLoadgen = []string{
+	"With -rate, times count from when a request was due, not from when it could be sent: a server",
+	"that pauses does not look better for it.",
+	"",
+	"1,000 deposits a second for half a minute:",
+	"    coinbit -service=loadgen -rate 1000 -duration 30s",
+	"As many as 64 connections get answered, few wallets with most of them:",
+	"    coinbit -service=loadgen -zipf 1.1 -wallets 100000",
+	"A million, one in ten with an Idempotency-Key, and the 99th percentile in microseconds:",
+	"    coinbit -service=loadgen -deposits 1000000 -keys 0.1 -json | jq '.latency[] | {kind, p99_us}'",
+	"Checks alone:",
+	"    coinbit -service=loadgen -checks 1 -duration 10s",
+}
+
 func loadgenFlags(fs *flag.FlagSet, c *Command) {
 	c.Load = new(loadFlags)
 	c.Load.register(fs)

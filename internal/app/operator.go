@@ -15,6 +15,17 @@ import (
 // flagTimeout is how long the operator waits for the flagger.
 const flagTimeout = 30 * time.Second
 
+var teachFlag = []string{
+	"The event goes through topic flag_wallet like a crossing does. The command waits until the",
+	"flagger has applied it and prints the flag. A flag that was cleared comes back with the",
+	"wallet's next crossing.",
+	"",
+	"Clear a wallet's flag, once somebody has looked at it:",
+	"    coinbit -service=flag -wallet 69da5a28 -remove",
+	"Raise one by hand:",
+	"    coinbit -service=flag -wallet 69da5a28",
+}
+
 func flagFlags(fs *flag.FlagSet, c *Command) {
 	fs.StringVar(&c.Wallet, "wallet", "", "whose flag: a `WALLET_ID`")
 	fs.BoolVar(&c.Remove, "remove", false, "clear the flag instead of raising it")

@@ -78,9 +78,22 @@ func TestServices(t *testing.T) {
 			t.Errorf("row %+v", s)
 		}
 		seen[s.name] = true
-		_, args, _ := strings.Cut(s.example, "coinbit ")
-		if _, err := parse(strings.Fields(args), io.Discard); err != nil {
-			t.Errorf("%s: the example %q: %v", s.name, s.example, err)
+		taught := 0
+		for _, line := range append([]string{s.example}, s.teach...) {
+			_, args, example := strings.Cut(line, "coinbit ")
+			if !example {
+				continue
+			}
+			taught++
+			args, _, _ = strings.Cut(args, " |")
+			args, _, _ = strings.Cut(args, ";")
+			args, _, _ = strings.Cut(args, " >")
+			if _, err := parse(strings.Fields(args), io.Discard); err != nil {
+				t.Errorf("%s: the example %q: %v", s.name, line, err)
+			}
+		}
+		if taught < 3 {
+			t.Errorf("-service=%s -h teaches with %d examples", s.name, taught)
 		}
 	}
 	for _, g := range stream.Groups() {

@@ -23,6 +23,18 @@ type processors struct{ rt *Runtime }
 
 var _ stream.Broker = processors{}
 
+var teachGroup = []string{
+	"Start it as often as there are partitions, each with a STATE_DIR of its own: instances share",
+	"the partitions out, and take over from one that is gone. What STATE_DIR holds can be lost.",
+	"",
+	"One, with health and metrics on a port:",
+	"    ADMIN_PORT=9100 coinbit -service=balance",
+	"A second one on the same machine:",
+	"    ADMIN_PORT=9101 STATE_DIR=./data/state-2 coinbit -service=balance",
+	"Another rule; set it for the API too, which shows it:",
+	"    THRESHOLD_AMOUNT=5000 ROLLING_PERIOD=10m coinbit -service=threshold",
+}
+
 func runGroup(g stream.Group) func(context.Context, *Runtime, Command) error {
 	return func(ctx context.Context, rt *Runtime, _ Command) error {
 		easeGC(rt.cfg.StateMemory)

@@ -17,6 +17,18 @@ import (
 // topicsTimeout bounds the admin's step.
 const topicsTimeout = 30 * time.Second
 
+var teachTopics = []string{
+	"Services create the topics that they miss, if Kafka lets them. Where nobody but an admin may,",
+	"run this once, before them; it also says what is wrong with topics that are there.",
+	"",
+	"Create and check all, three replicas each:",
+	"    PARTITIONS=24 REPLICATION_FACTOR=3 coinbit -service=topics",
+	"The least rights for a user per service, as kafka-acls commands:",
+	"    coinbit -service=topics -acls",
+	"The same for users known by their certificates:",
+	"    coinbit -service=topics -acls -principal 'User:CN=%s'",
+}
+
 func topicsFlags(fs *flag.FlagSet, c *Command) {
 	fs.BoolVar(&c.ACLs, "acls", false, "print the rights that services need, as commands of Kafka's own tool; touch nothing")
 	fs.StringVar(&c.Principal, "principal", "", "how users are called, with %s for the service's name; goes with -acls (default User:%s)")

@@ -15,6 +15,17 @@ import (
 	"coinbit/internal/verify"
 )
 
+var teachVerify = []string{
+	"It folds both logs by itself and holds every row of the three tables against that, at the",
+	"offset up to which the row says it is applied: services may run meanwhile. Kafka is only read.",
+	"It exits 0 when all agree, 1 when a row differs or it could not finish.",
+	"",
+	"Is every balance and flag what the log says?",
+	"    coinbit -service=verify",
+	"Which wallets differ, and in what?",
+	"    coinbit -service=verify -json | jq -r 'select(.field) | [.where, .wallet, .field, .got, .want] | @tsv'",
+}
+
 func verifyFlags(fs *flag.FlagSet, c *Command) {
 	fs.BoolVar(&c.JSON, "json", false, "an object a line: each difference, then the report")
 }
