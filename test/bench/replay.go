@@ -13,11 +13,11 @@ import (
 
 // whatif is how fast two rules, the one in force and another, are replayed over the
 // whole deposit log.
-var whatif = replayRow("whatif", "-service=whatif over the log, beside raw consume", told, "-rule=5000/10m", "-json")
+var whatif = replayRow("whatif", "-service=whatif over the log, beside raw consume", nil, told, "-rule=5000/10m", "-json")
 
-// statement is how fast the partition of a wallet is read for its statement. The wallet
-// has more deposits than any other.
-var statement = replayRow("statement", "-service=statement of the busiest wallet, beside raw consume", func(answer []byte) (records, seconds float64, err error) {
+// statement is how fast the partition of a wallet is read for its statement, beside a
+// consumer of that partition. The wallet has more deposits than any other.
+var statement = replayRow("statement", "-service=statement of the busiest wallet, beside raw consume of its partition", &busiest, func(answer []byte) (records, seconds float64, err error) {
 	lines := bytes.Split(bytes.TrimSpace(answer), []byte("\n"))
 	var end struct{ Statement json.RawMessage }
 	if err := json.Unmarshal(lines[len(lines)-1], &end); err != nil {
@@ -25,6 +25,8 @@ var statement = replayRow("statement", "-service=statement of the busiest wallet
 	}
 	return told(end.Statement)
 }, "-wallet="+lab.WalletID(0), "-json")
+
+var busiest = stream.Partition(lab.WalletID(0), lab.Partitions)
 
 // told is how many records a command says it read, and in what time from its first
 // request to the last record.
@@ -37,7 +39,7 @@ func told(answer []byte) (records, seconds float64, err error) {
 	return t.Records, t.Seconds, err
 }
 
-func replayRow(service, about string, of func([]byte) (records, seconds float64, err error), args ...string) lab.Row {
+func replayRow(service, about string, only *int32, of func([]byte) (records, seconds float64, err error), args ...string) lab.Row {
 	return lab.Row{
 		Name: service, About: about,
 		Run: func(ctx context.Context, l *lab.Lab, r *figure.Report) error {
@@ -56,7 +58,7 @@ func replayRow(service, about string, of func([]byte) (records, seconds float64,
 				l.Say("%.0f records in %.3f s", records, seconds)
 				return err
 			}, func() error {
-				c, err := l.Run(ctx, lab.Work{Do: lab.Consume, From: string(stream.DepositStream)})
+				c, err := l.Run(ctx, lab.Work{Do: lab.Consume, From: string(stream.DepositStream), Only: only})
 				rate.Ceiling = append(rate.Ceiling, c.PerSecond())
 				return err
 			})

@@ -36,7 +36,9 @@ type Work struct {
 	Do       string
 	Brokers  []string
 	From, To string // topics
-	Load     Load
+	// Only this partition of From is read; nil: all are.
+	Only *int32 `json:",omitempty"`
+	Load Load
 }
 
 // Result is what the process measured itself, from its first record to its last.
@@ -161,6 +163,9 @@ func (w Work) read(ctx context.Context, begin func(partition int32) func(*sarama
 	ids, err := client.Partitions(w.From)
 	if err != nil {
 		return Result{}, err
+	}
+	if w.Only != nil {
+		ids = []int32{*w.Only}
 	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(ids))
