@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -40,22 +41,25 @@ func (a *API) Handler(more ...func(*mux.Router)) http.Handler {
 
 // routes are those of the API, and those that each of more adds.
 func (a *API) routes(more []func(*mux.Router)) *mux.Router {
-	r := a.router(a.elsewhere, more)
-	r.Handle(pathDeposit, a.observe(pathDeposit, a.guarded(a.deposit))).Methods(http.MethodPost)
-	r.Handle(pathDeposits, a.observe(pathDeposits, a.guarded(a.bulk))).Methods(http.MethodPost)
+	return a.router(a.elsewhere, append([]func(*mux.Router){a.own}, more...))
+}
+
+// own are the API's routes, those that are asked most first: mux tries one after the
+// other. One with a pattern has the name that the metrics know it by.
+func (a *API) own(r *mux.Router) {
+	read := []string{http.MethodGet, http.MethodHead}
+	r.Handle(pathDeposit, a.guarded(a.deposit)).Methods(http.MethodPost)
 	// The empty id matches too and is told what a wallet_id is.
-	r.Handle("/api/check/{wallet_id:[^/]*}", a.observe(pathCheck, a.guarded(a.check))).
-		Methods(http.MethodGet, http.MethodHead)
-	r.Handle("/api/wallets/{wallet_id:[^/]*}", a.observe(pathWallet, a.guarded(a.wallet))).
-		Methods(http.MethodGet, http.MethodHead)
-	r.Handle(pathFlags, a.observe(pathFlags, a.guarded(a.flags))).Methods(http.MethodGet, http.MethodHead)
-	// What describes the API is no secret.
-	r.Handle(pathOpenAPI, a.observe(pathOpenAPI, a.plain(a.openapi))).Methods(http.MethodGet, http.MethodHead)
-	r.Handle(pathDocs, a.observe(pathDocs, a.plain(a.docs))).Methods(http.MethodGet, http.MethodHead)
+	r.Handle("/api/check/{wallet_id:[^/]*}", a.guarded(a.check)).Methods(read...).Name(pathCheck)
+	r.Handle("/api/wallets/{wallet_id:[^/]*}", a.guarded(a.wallet)).Methods(read...).Name(pathWallet)
+	r.Handle(pathDeposits, a.guarded(a.bulk)).Methods(http.MethodPost)
+	r.Handle(pathFlags, a.guarded(a.flags)).Methods(read...)
 	if a.Live != nil {
-		r.Handle(pathLive, a.observe(pathLive, a.guarded(a.live))).Methods(http.MethodGet)
+		r.Handle(pathLive, a.guarded(a.live)).Methods(http.MethodGet)
 	}
-	return r
+	// What describes the API is no secret.
+	r.Handle(pathOpenAPI, a.plain(a.openapi)).Methods(read...)
+	r.Handle(pathDocs, a.plain(a.docs)).Methods(read...)
 }
 
 // Admin serves the routes that each of add adds as Handler serves those beside
@@ -78,7 +82,7 @@ func (f *front) router(other func(handler) http.Handler, add []func(*mux.Router)
 	}
 	_ = r.Walk(func(route *mux.Route, _ *mux.Router, _ []*mux.Route) error {
 		if path, err := route.GetPathTemplate(); err == nil && route.GetHandler() != nil {
-			route.Handler(f.observe(path, route.GetHandler()))
+			route.Handler(f.observe(cmp.Or(route.GetName(), path), route.GetHandler()))
 		}
 		return nil
 	})
