@@ -34,7 +34,7 @@ import (
 const Version = "4.3.1"
 
 const (
-	startTimeout = 60 * time.Second // format, start and first answer
+	startTimeout = 3 * time.Minute  // format, start and first answer
 	stopGrace    = 15 * time.Second // from SIGTERM to SIGKILL
 )
 
