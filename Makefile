@@ -7,6 +7,7 @@ GOVULNCHECK_VERSION   := v1.9.0
 GO_LICENSES_VERSION   := v1.6.0
 SCHEMATHESIS_VERSION  := 4.32.5
 OPENAPI_SPEC_VERSION  := 0.9.0
+INFERNO_VERSION       := 0.12.4
 # Also in internal/kafkatest (pom.xml, Version) and docker-compose.yml; a test compares them.
 KAFKA_VERSION         := 4.3.1
 # ----------------------------------------------------------------------------
@@ -19,6 +20,7 @@ SHELL       := /bin/bash
 BIN  := $(CURDIR)/bin
 JARS := $(CURDIR)/.cache/kafka-$(KAFKA_VERSION)/libs
 SCHEMATHESIS := $(CURDIR)/.cache/schemathesis-$(SCHEMATHESIS_VERSION)-$(OPENAPI_SPEC_VERSION)/bin/schemathesis
+INFERNO := $(CURDIR)/.cache/inferno-$(INFERNO_VERSION)/bin/inferno-flamegraph
 export PATH := $(BIN):$(PATH)
 
 FUZZTIME ?= 10s
@@ -99,6 +101,12 @@ fuzz: ## every fuzz function for FUZZTIME (default 10s)
 bench: kafka-jars ## figures beside their ceilings on a real Kafka, as table and plots: ROUNDS=3 ROWS=regexp SIZE=small|full OUT=dir PROFILES=dir
 	go build -o $(BIN)/bench ./test/bench
 	$(BIN)/bench -rounds '$(ROUNDS)' -rows '$(ROWS)' -size '$(SIZE)' -out '$(OUT)' -profiles '$(PROFILES)'
+
+.PHONY: flame
+flame: ## a flame graph of a CPU profile that bench wrote (needs cargo, once): PROFILE=file.cpu >graph.svg
+	@[ -x $(INFERNO) ] || cargo install --quiet --locked --root $(dir $(INFERNO)).. --version $(INFERNO_VERSION) --no-default-features --features cli inferno >&2
+	@go tool pprof -traces '$(PROFILE)' | awk -f test/bench/folded.awk | \
+	  $(INFERNO) --title '$(basename $(notdir $(PROFILE)))' --countname µs --minwidth 0.3 --hash --width 1200
 
 ##@ Check
 
