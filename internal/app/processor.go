@@ -24,7 +24,7 @@ type processors struct{ rt *Runtime }
 var _ stream.Broker = processors{}
 
 var teachGroup = []string{
-	"Start it as often as there are partitions, each with a STATE_DIR of its own: instances share",
+	"As many can run as there are partitions, each with a STATE_DIR of its own: instances share",
 	"the partitions out, and take over from one that is gone. What STATE_DIR holds can be lost.",
 	"",
 	"One, with health and metrics on a port:",
