@@ -23,11 +23,13 @@ type network struct {
 	server  *toxiproxy.ApiServer
 	mu      sync.Mutex
 	proxies map[string][]*toxiproxy.Proxy // by listener
-	n       int
+	// addrs are where they listen: a proxy writes its own anew whenever it starts.
+	addrs map[string][]string
+	n     int
 }
 
 func newNetwork(t *testing.T) *network {
-	n := &network{t: t, proxies: map[string][]*toxiproxy.Proxy{},
+	n := &network{t: t, proxies: map[string][]*toxiproxy.Proxy{}, addrs: map[string][]string{},
 		server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())}
 	t.Cleanup(func() {
 		for _, ps := range n.proxies {
@@ -46,16 +48,11 @@ func (n *network) advertise(broker int, listener, addr string) (string, error) {
 		return "", err
 	}
 	n.proxies[listener] = append(n.proxies[listener], p)
+	n.addrs[listener] = append(n.addrs[listener], p.Listen)
 	return p.Listen, nil
 }
 
-func (n *network) bootstrap(listener string) string {
-	var addrs []string
-	for _, p := range n.proxies[listener] {
-		addrs = append(addrs, p.Listen)
-	}
-	return strings.Join(addrs, ",")
-}
+func (n *network) bootstrap(listener string) string { return strings.Join(n.addrs[listener], ",") }
 
 // add puts a toxic on all links of a listener, into one direction: "upstream" is
 // to the broker. heal takes it away.
