@@ -20,7 +20,7 @@ SHELL       := /bin/bash
 BIN  := $(CURDIR)/bin
 JARS := $(CURDIR)/.cache/kafka-$(KAFKA_VERSION)/libs
 SCHEMATHESIS := $(CURDIR)/.cache/schemathesis-$(SCHEMATHESIS_VERSION)-$(OPENAPI_SPEC_VERSION)/bin/schemathesis
-INFERNO := $(CURDIR)/.cache/inferno-$(INFERNO_VERSION)/bin/inferno-flamegraph
+INFERNO := $(CURDIR)/.cache/inferno-$(INFERNO_VERSION)
 export PATH := $(BIN):$(PATH)
 
 FUZZTIME ?= 10s
@@ -104,9 +104,10 @@ bench: kafka-jars ## figures beside their ceilings on a real Kafka, as table and
 
 .PHONY: flame
 flame: ## a flame graph of a CPU profile that bench wrote (needs cargo, once): PROFILE=file.cpu >graph.svg
-	@[ -x $(INFERNO) ] || cargo install --quiet --locked --root $(dir $(INFERNO)).. --version $(INFERNO_VERSION) --no-default-features --features cli inferno >&2
+	@[ -f '$(PROFILE)' ] || { echo "PROFILE: got '$(PROFILE)', takes a .cpu file that make bench PROFILES=dir wrote"; exit 1; } >&2
+	@[ -x $(INFERNO)/bin/inferno-flamegraph ] || cargo install --quiet --locked --root $(INFERNO) --version $(INFERNO_VERSION) --no-default-features --features cli inferno >&2
 	@go tool pprof -traces '$(PROFILE)' | awk -f test/bench/folded.awk | \
-	  $(INFERNO) --title '$(basename $(notdir $(PROFILE)))' --countname µs --minwidth 0.3 --hash --width 1200
+	  $(INFERNO)/bin/inferno-flamegraph --title '$(basename $(notdir $(PROFILE)))' --countname µs --minwidth 0.3 --hash --width 1200
 
 ##@ Check
 

@@ -34,7 +34,7 @@ var teachAll = []string{
 	"A deposit, and what the wallet holds:",
 	"    curl -X POST 127.0.0.1:8000/api/deposit -H 'Content-Type: application/json' -d '{\"wallet_id\":\"alice\",\"amount\":3500}'",
 	"    curl 127.0.0.1:8000/api/check/alice",
-	"A second one beside it, with nothing of its own kept:",
+	"A second one beside it, with a broker and state of its own:",
 	"    BROKER=127.0.0.1:9192 PORT=8001 STATE_DIR=/tmp/second/state DATA_DIR=/tmp/second/kafka coinbit -service=all",
 }
 

@@ -131,7 +131,8 @@ func (s *Store) OnRecovered(f func()) { s.onRecovered = f }
 
 // OnBroken has f called when the files cannot be read, or cannot be written and
 // memory is full: only another Open mends that, and Goka's views try again for
-// ever without one. It must be called before Open.
+// ever without one. f may be called often, and must not call the store. It must be
+// called before Open.
 func (s *Store) OnBroken(f func(error)) { s.onBroken = f }
 
 // Open opens the files. What cannot be read is deleted: Goka then recovers
