@@ -14,7 +14,7 @@ import (
 func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.BalanceGroup),
 		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
-		goka.Persist(stream.Keep(new(stream.BalanceEncoder), env.RowMemory)),
+		goka.Persist(stream.Keep(stream.BalanceEncoder{}, env.RowMemory)),
 	)
 }
 
@@ -28,19 +28,20 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 		p.SetAside(ctx, reason)
 		return
 	}
-	row, alive := stream.Row(ctx)
+	value, alive := stream.Row(ctx)
 	if !alive {
 		return
 	}
-	account, err := stream.LoadBalance(row)
+	row, err := stream.KeptRow[wallet.Account](value)
 	if err != nil {
 		stream.Fail(ctx, err)
 	}
+	account := &row.Row
 	p.CheckRow(ctx, account.NextOffset)
 	verdict := account.Apply(d)
 	if verdict == wallet.Overflow && !stored(ctx, p.SetAside(ctx, errOverflow)) {
 		return // the session is over
 	}
 	p.Count(verdict)
-	ctx.SetValue(account)
+	ctx.SetValue(row)
 }

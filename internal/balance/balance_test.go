@@ -21,7 +21,7 @@ func deposit(units int64) *pb.Deposit {
 	return &pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: 1_700_000_000_000, Id: 7}
 }
 
-func row(a wallet.Account) any { return &a }
+func row(a wallet.Account) any { return &stream.Kept[wallet.Account]{Row: a} }
 
 // set is the one row that was set.
 func set(t *testing.T, m *streamtest.Message) *wallet.Account {
@@ -29,7 +29,7 @@ func set(t *testing.T, m *streamtest.Message) *wallet.Account {
 	if len(m.Set) != 1 {
 		t.Fatalf("%d rows were set", len(m.Set))
 	}
-	return m.Set[0].(*wallet.Account)
+	return &m.Set[0].(*stream.Kept[wallet.Account]).Row
 }
 
 func TestGraph(t *testing.T) {

@@ -1,85 +1,145 @@
 package stream
 
 import (
-	"hash/maphash"
+	"encoding/binary"
+	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lovoo/goka"
+
+	"coinbit/internal/wallet"
 )
 
-// Keep makes a table's codec keep the values it encodes, up to about so many bytes
-// of memory, and give one back when just those bytes are to be decoded: not a copy
-// or the like of them, the very slice. The local store hands that out again as long
-// as it has it in memory. Each value is given back once, to whom it then belongs: so
-// nobody may use a value after it was encoded. 0 bytes keep nothing.
-func Keep(codec goka.Codec, memory int64) goka.Codec {
-	if memory <= 0 {
-		return codec
-	}
-	k := &keptCodec{Codec: codec, seed: maphash.MakeSeed()}
+// Kept is a row of a table whose codec is Keep's: as decoded, and as last encoded.
+type Kept[T any] struct {
+	Row T
+	was written
+}
+
+// KeptRow narrows a value of such a table; a missing row is a wallet never seen.
+func KeptRow[T any](v any) (*Kept[T], error) { return loaded[Kept[T]](v) }
+
+// Codecs of rows that can be kept.
+type keepable[T any] interface {
+	read(data []byte) (*T, *Malformed)
+	write(row *T, w *written) []byte
+	slides(row *T) (ids, cells *wallet.Slide)
+}
+
+// Keep is the codec of a table, as *Kept[T], that keeps the values it encodes, up to
+// about so many bytes of memory, and gives one back when just those bytes are to be
+// decoded: not a copy or the like of them, the very slice. The local store hands that
+// out again as long as it has it in memory. Each value is given back once, to whom it
+// then belongs: so nobody may use a value after it was encoded.
+func Keep[T any](codec keepable[T], memory int64) goka.Codec {
+	k := &keptCodec[T]{codec: codec}
 	for i := range k.shards {
-		k.shards[i] = keptShard{limit: memory / int64(2*len(k.shards)), young: make(map[*byte]any)}
+		k.shards[i].limit = memory / int64(len(k.shards))
 	}
 	return k
 }
 
-type keptCodec struct {
-	goka.Codec
-	seed   maphash.Seed
-	shards [16]keptShard
+type keptCodec[T any] struct {
+	codec  keepable[T]
+	shards [16]keptShard[T]
+	puts   atomic.Uint32 // so that they take turns
 }
 
-// keptShard has two generations: when the young one is full, the old one goes. A
-// pointer to the first byte names the bytes, and keeps them from becoming others.
-type keptShard struct {
+// keptShard holds rows in places. Behind their last byte the bytes of a row have room
+// for a ticket: the number of its place. It says where to look; that the row there is
+// the one of these bytes says their address.
+type keptShard[T any] struct {
 	mu          sync.Mutex
-	limit, size int64 // of the young
-	young, old  map[*byte]any
+	limit, size int64
+	rows        []*Kept[T]
+	free        []uint32
+	next        int // the place to be given up next
 }
 
-// keptSize is about what a value of so many encoded bytes takes, with them.
-func keptSize(data []byte) int64 { return 512 + 4*int64(len(data)) }
+const ticketSize = 4
 
-func (k *keptCodec) shard(data []byte) *keptShard {
-	return &k.shards[maphash.Comparable(k.seed, &data[0])%uint64(len(k.shards))]
-}
+func ticket(data []byte) []byte { return data[len(data) : len(data)+ticketSize] }
 
-func (k *keptCodec) Encode(value any) ([]byte, error) {
-	data, err := k.Codec.Encode(value)
-	if err != nil || len(data) == 0 {
-		return data, err
+// keptSize is about what a row of so many encoded bytes takes, with them.
+func keptSize(data []byte) int64 { return 640 + 4*int64(len(data)) }
+
+// Encode returns the row of a *Kept[T].
+func (k *keptCodec[T]) Encode(value any) ([]byte, error) {
+	row, ok := value.(*Kept[T])
+	if !ok || row == nil {
+		return nil, fmt.Errorf("encode: want %T, got %T", row, value)
 	}
-	s := k.shard(data)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.size >= s.limit {
-		s.old, s.young, s.size = s.young, make(map[*byte]any, len(s.young)), 0
+	data := slices.Grow(k.codec.write(&row.Row, &row.was), ticketSize)
+	ids, cells := k.codec.slides(&row.Row)
+	row.was.note(data, ids, cells)
+	if row.was.data != nil {
+		shard := k.puts.Add(1) % uint32(len(k.shards))
+		if place, ok := k.shards[shard].put(row); ok {
+			binary.LittleEndian.PutUint32(ticket(data), place*uint32(len(k.shards))+shard)
+		}
 	}
-	s.young[&data[0]] = value
-	s.size += keptSize(data)
 	return data, nil
 }
 
-func (k *keptCodec) Decode(data []byte) (any, error) {
-	if len(data) > 0 {
-		if value, ok := k.shard(data).take(data); ok {
-			return value, nil
+// Decode returns a *Kept[T], or *Malformed for bytes that are no row. Its error is
+// always nil.
+func (k *keptCodec[T]) Decode(data []byte) (any, error) {
+	if len(data) > 0 && cap(data) >= len(data)+ticketSize {
+		t := binary.LittleEndian.Uint32(ticket(data))
+		if row := k.shards[t%uint32(len(k.shards))].take(t/uint32(len(k.shards)), data); row != nil {
+			return row, nil
 		}
 	}
-	return k.Codec.Decode(data)
+	row, bad := k.codec.read(data)
+	if bad != nil {
+		return bad, nil
+	}
+	return &Kept[T]{Row: *row}, nil
 }
 
-func (s *keptShard) take(data []byte) (value any, ok bool) {
+func (s *keptShard[T]) put(row *Kept[T]) (place uint32, ok bool) {
+	size := keptSize(row.was.data)
+	if size > s.limit {
+		return 0, false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := &data[0]
-	if value, ok = s.young[first]; ok {
-		delete(s.young, first)
-		s.size -= keptSize(data)
-		return value, true
+	for s.size+size > s.limit {
+		s.drop(s.next)
+		s.next = (s.next + 1) % len(s.rows)
 	}
-	if value, ok = s.old[first]; ok {
-		delete(s.old, first)
+	if len(s.free) == 0 {
+		s.free = append(s.free, uint32(len(s.rows))) //nolint:gosec // memory holds fewer
+		s.rows = append(s.rows, nil)
 	}
-	return value, ok
+	place, s.free = s.free[len(s.free)-1], s.free[:len(s.free)-1]
+	s.rows[place] = row
+	s.size += size
+	return place, true
+}
+
+// take returns the row in a place if it is that of data, and empties the place.
+func (s *keptShard[T]) take(place uint32, data []byte) *Kept[T] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if int64(place) >= int64(len(s.rows)) {
+		return nil
+	}
+	row := s.rows[place]
+	if row == nil || &row.was.data[0] != &data[0] || len(row.was.data) != len(data) {
+		return nil
+	}
+	s.drop(int(place))
+	return row
+}
+
+// drop empties a place. It needs s.mu.
+func (s *keptShard[T]) drop(place int) {
+	if row := s.rows[place]; row != nil {
+		s.rows[place] = nil
+		s.free = append(s.free, uint32(place)) //nolint:gosec // memory holds fewer
+		s.size -= keptSize(row.was.data)
+	}
 }

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -27,40 +26,45 @@ type BalanceEncoder struct{}
 // CounterEncoder is the codec of the threshold table: *wallet.Counter.
 type CounterEncoder struct{}
 
-var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 8192); return &b }}
-
-// encoded is what write appends, in bytes of its own.
-func encoded(write func(b []byte) []byte) []byte {
-	p := scratch.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in it
-	*p = write((*p)[:0])
-	out := append(make([]byte, 0, len(*p)), *p...)
-	scratch.Put(p)
-	return out
-}
-
 // Encode returns the row of a *wallet.Account.
-func (BalanceEncoder) Encode(value any) ([]byte, error) {
+func (e BalanceEncoder) Encode(value any) ([]byte, error) {
 	a, ok := value.(*wallet.Account)
 	if !ok || a == nil {
 		return nil, fmt.Errorf("encode: want %T, got %T", a, value)
 	}
-	return encoded(func(b []byte) []byte { return appendMessage(b, 1, a, appendAccount) }), nil
+	return e.write(a, new(written)), nil
 }
 
 // Encode returns the row of a *wallet.Counter.
-func (CounterEncoder) Encode(value any) ([]byte, error) {
+func (e CounterEncoder) Encode(value any) ([]byte, error) {
 	c, ok := value.(*wallet.Counter)
 	if !ok || c == nil {
 		return nil, fmt.Errorf("encode: want %T, got %T", c, value)
 	}
-	return encoded(func(b []byte) []byte {
-		b = appendMessage(b, 1, &c.Account, appendAccount)
-		b = appendMessage(b, 2, &c.Window, appendWindow)
-		if c.Tip != nil {
-			b = appendMessage(b, 3, c.Tip, appendEvidence)
-		}
-		return b
-	}), nil
+	return e.write(c, new(written)), nil
+}
+
+// write returns the row of a, which was written before as w says, and has w say how it
+// is now.
+func (BalanceEncoder) write(a *wallet.Account, w *written) []byte {
+	return appendAccount(w.room(), a, w)
+}
+
+// write is as BalanceEncoder's.
+func (CounterEncoder) write(c *wallet.Counter, w *written) []byte {
+	b := appendWindow(appendAccount(w.room(), &c.Account, w), &c.Window, w)
+	if c.Tip != nil {
+		b = appendMessage(b, 3, c.Tip, appendEvidence)
+	}
+	return b
+}
+
+func (BalanceEncoder) slides(a *wallet.Account) (ids, cells *wallet.Slide) {
+	return a.IDSlide(), new(wallet.Slide)
+}
+
+func (CounterEncoder) slides(c *wallet.Counter) (ids, cells *wallet.Slide) {
+	return c.Account.IDSlide(), c.Window.CellSlide()
 }
 
 // Decode returns a *pb.Deposit, or *Malformed for bytes that are none. Its error
@@ -75,7 +79,20 @@ func (e DepositEncoder) Decode(data []byte) (any, error) {
 
 // Decode returns a *wallet.Account, or *Malformed for bytes that are no row. Its
 // error is always nil.
-func (BalanceEncoder) Decode(data []byte) (any, error) {
+func (e BalanceEncoder) Decode(data []byte) (any, error) { return either(e.read(data)) }
+
+// Decode returns a *wallet.Counter, or *Malformed for bytes that are no row. Its
+// error is always nil.
+func (e CounterEncoder) Decode(data []byte) (any, error) { return either(e.read(data)) }
+
+func either[T any](row *T, bad *Malformed) (any, error) {
+	if bad != nil {
+		return bad, nil
+	}
+	return row, nil
+}
+
+func (BalanceEncoder) read(data []byte) (*wallet.Account, *Malformed) {
 	a := new(wallet.Account)
 	if len(data) > 0 && readBalance(reader{rest: data}, a) {
 		return a, nil
@@ -83,9 +100,7 @@ func (BalanceEncoder) Decode(data []byte) (any, error) {
 	return throughMessage(data, new(pb.Balance), AccountOf)
 }
 
-// Decode returns a *wallet.Counter, or *Malformed for bytes that are no row. Its
-// error is always nil.
-func (CounterEncoder) Decode(data []byte) (any, error) {
+func (CounterEncoder) read(data []byte) (*wallet.Counter, *Malformed) {
 	c := new(wallet.Counter)
 	if len(data) > 0 && readCounter(reader{rest: data}, c) {
 		return c, nil
@@ -93,13 +108,13 @@ func (CounterEncoder) Decode(data []byte) (any, error) {
 	return throughMessage(data, new(pb.Counter), CounterOf)
 }
 
-func throughMessage[M proto.Message, T any](data []byte, m M, load func(M) (T, error)) (any, error) {
+func throughMessage[M proto.Message, T any](data []byte, m M, load func(M) (T, error)) (*T, *Malformed) {
 	if bad := unmarshal(data, m); bad != nil {
-		return bad, nil
+		return nil, bad
 	}
 	row, err := load(m)
 	if err != nil {
-		return &Malformed{Reason: err.Error()}, nil //nolint:nilerr // total by design
+		return nil, &Malformed{Reason: err.Error()}
 	}
 	return &row, nil
 }

@@ -9,34 +9,49 @@ import (
 // How rows are written: fields in ascending order, none that is 0, as
 // proto.Marshal does.
 
+// tag begins a field. No row has one above 15, so it takes one byte.
+func tag(b []byte, field protowire.Number, t protowire.Type) []byte {
+	return append(b, byte(protowire.EncodeTag(field, t))) //nolint:gosec // below 0x80
+}
+
 func appendNumber(b []byte, field protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return b
 	}
-	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
+	return appendValue(tag(b, field, protowire.VarintType), v)
 }
 
 // appendMessage writes a message, whose length is known only afterwards.
 func appendMessage[T any](b []byte, field protowire.Number, v T, write func([]byte, T) []byte) []byte {
-	b = protowire.AppendTag(b, field, protowire.BytesType)
-	start := len(b)
-	return prefixed(write(b, v), start)
-}
-
-// prefixed puts the length of what stands from start on before it.
-func prefixed(b []byte, start int) []byte {
-	size := len(b) - start
-	head := protowire.SizeVarint(uint64(size)) //nolint:gosec // a length
-	b = append(b, "          "[:head]...)
-	copy(b[start+head:], b[start:start+size])
-	protowire.AppendVarint(b[start:start], uint64(size)) //nolint:gosec // a length
+	b, start := begin(b, field, 0)
+	b, _ = start.end(write(b, v))
 	return b
 }
 
-// beginColumn begins a packed column, which prefixed ends.
-func beginColumn(b []byte, field protowire.Number) (_ []byte, start int) {
-	b = protowire.AppendTag(b, field, protowire.BytesType)
-	return b, len(b)
+// opened is a field that has a length, which stands before it in so much room.
+type opened struct{ at, room int }
+
+// begin opens a field of about so many bytes.
+func begin(b []byte, field protowire.Number, size int) ([]byte, opened) {
+	b = append(tag(b, field, protowire.BytesType), 0)
+	if size < 0x80 {
+		return b, opened{len(b), 1}
+	}
+	b = append(b, 0)
+	return b, opened{len(b), 2}
+}
+
+// end puts the field's length before it. by is how far that moved it.
+func (o opened) end(b []byte) (_ []byte, by int) {
+	size := len(b) - o.at
+	head := protowire.SizeVarint(uint64(size)) //nolint:gosec // a length
+	if by = head - o.room; by != 0 {
+		b = append(b, 0, 0, 0)
+		copy(b[o.at+by:], b[o.at:o.at+size])
+		b = b[:o.at+by+size]
+	}
+	protowire.AppendVarint(b[:o.at-o.room], uint64(size)) //nolint:gosec // a length
+	return b, by
 }
 
 func appendValue(b []byte, v uint64) []byte {
@@ -47,7 +62,8 @@ func appendValue(b []byte, v uint64) []byte {
 }
 
 //nolint:gosec // numbers are encoded as protobuf has them
-func appendAccount(b []byte, a *wallet.Account) []byte {
+func appendAccount(b []byte, a *wallet.Account, w *written) []byte {
+	b, start := begin(b, 1, len(w.data)/2)
 	b = appendNumber(b, 1, uint64(a.NextOffset))
 	b = appendNumber(b, 2, a.Balance.Units)
 	b = appendNumber(b, 3, uint64(a.Balance.Nanos))
@@ -57,45 +73,49 @@ func appendAccount(b []byte, a *wallet.Account) []byte {
 	if len(a.RecentKeys) > 0 {
 		b = appendMessage(b, 8, a.RecentKeys, appendKeys)
 	}
-	if len(a.RecentIDs) == 0 {
-		return b
+	ids := a.RecentIDs
+	list := w.list(&w.ids, len(ids), a.IDSlide())
+	if len(ids) > 0 {
+		b = list.column(b, 9, always, func(i int) uint64 {
+			if i == 0 {
+				return protowire.EncodeZigZag(int64(ids[0]))
+			}
+			return protowire.EncodeZigZag(int64(ids[i] - ids[i-1]))
+		})
 	}
-	b, start := beginColumn(b, 9)
-	var last uint64
-	for _, id := range a.RecentIDs {
-		b = appendValue(b, protowire.EncodeZigZag(int64(id-last)))
-		last = id
-	}
-	return prefixed(b, start)
+	b, by := start.end(b)
+	w.ids.moved(by)
+	return b
 }
 
 func appendKeys(b []byte, uses []wallet.KeyUse) []byte {
-	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	b = tag(b, 1, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(len(uses)*len(wallet.KeyHash{})))
 	for i := range uses {
 		b = append(b, uses[i].Hash[:]...)
 	}
-	b, start := beginColumn(b, 2)
+	b, start := begin(b, 2, 0)
 	fractions := false
 	for i := range uses {
 		b = appendValue(b, uses[i].Amount.Units)
 		fractions = fractions || uses[i].Amount.Nanos != 0
 	}
-	b = prefixed(b, start)
+	b, _ = start.end(b)
 	if fractions {
-		b, start = beginColumn(b, 3)
+		b, start = begin(b, 3, 0)
 		for i := range uses {
 			b = appendValue(b, uint64(uses[i].Amount.Nanos))
 		}
-		b = prefixed(b, start)
+		b, _ = start.end(b)
 	}
-	b, start = beginColumn(b, 4)
+	b, start = begin(b, 4, 0)
 	var offset int64
 	for i := range uses {
 		b = appendValue(b, protowire.EncodeZigZag(uses[i].Offset-offset))
 		offset = uses[i].Offset
 	}
-	return prefixed(b, start)
+	b, _ = start.end(b)
+	return b
 }
 
 func appendRule(b []byte, r *wallet.Rule) []byte {
@@ -105,71 +125,47 @@ func appendRule(b []byte, r *wallet.Rule) []byte {
 }
 
 //nolint:gosec // numbers are encoded as protobuf has them
-func appendWindow(b []byte, w *wallet.Window) []byte {
-	b = appendMessage(b, 1, &w.Rule, appendRule)
-	if len(w.Cells) > 0 {
-		b = appendCells(b, w.Cells)
+func appendWindow(b []byte, c *wallet.Window, w *written) []byte {
+	b, start := begin(b, 2, len(w.data)/2)
+	b = appendMessage(b, 1, &c.Rule, appendRule)
+	list := w.list(&w.cells, len(c.Cells), c.CellSlide())
+	if len(c.Cells) > 0 {
+		b = appendCells(b, c.Cells, &list)
 	}
-	b = appendNumber(b, 8, uint64(w.Anchor))
-	b = appendNumber(b, 9, uint64(w.OtherAnchor))
-	b = appendNumber(b, 10, uint64(w.OtherIdle))
-	for i := range w.Past {
-		b = appendMessage(b, 11, &w.Past[i], func(b []byte, p *wallet.PastRule) []byte {
+	b = appendNumber(b, 8, uint64(c.Anchor))
+	b = appendNumber(b, 9, uint64(c.OtherAnchor))
+	b = appendNumber(b, 10, uint64(c.OtherIdle))
+	for i := range c.Past {
+		b = appendMessage(b, 11, &c.Past[i], func(b []byte, p *wallet.PastRule) []byte {
 			return appendNumber(appendMessage(b, 1, &p.Rule, appendRule), 2, uint64(p.Upto))
 		})
 	}
-	return appendNumber(b, 12, uint64(w.RuleChanges))
+	b = appendNumber(b, 12, uint64(c.RuleChanges))
+	b, by := start.end(b)
+	w.cells.moved(by)
+	return b
 }
 
 // appendCells writes the columns of a window.
 //
 //nolint:gosec // numbers are encoded as protobuf has them
-func appendCells(b []byte, cells []wallet.Cell) []byte {
-	var spans, fractions, several bool // columns that are left out when all are usual
-	b, start := beginColumn(b, 2)
-	var first int64
-	for i := range cells {
-		c := &cells[i]
-		b = appendValue(b, uint64(c.First-first))
-		first = c.First
-		spans = spans || c.Last != c.First
-		fractions = fractions || c.Sum.Nanos != 0
-		several = several || c.Count != 1
-	}
-	b = prefixed(b, start)
-	if spans {
-		b, start = beginColumn(b, 3)
-		for i := range cells {
-			b = appendValue(b, uint64(cells[i].Last-cells[i].First))
+func appendCells(b []byte, cells []wallet.Cell, list *slide) []byte {
+	b = list.column(b, 2, always, func(i int) uint64 {
+		if i == 0 {
+			return uint64(cells[0].First)
 		}
-		b = prefixed(b, start)
-	}
-	b, start = beginColumn(b, 4)
-	for i := range cells {
-		b = appendValue(b, cells[i].Sum.Units)
-	}
-	b = prefixed(b, start)
-	if fractions {
-		b, start = beginColumn(b, 5)
-		for i := range cells {
-			b = appendValue(b, uint64(cells[i].Sum.Nanos))
+		return uint64(cells[i].First - cells[i-1].First)
+	})
+	b = list.column(b, 3, 0, func(i int) uint64 { return uint64(cells[i].Last - cells[i].First) })
+	b = list.column(b, 4, always, func(i int) uint64 { return cells[i].Sum.Units })
+	b = list.column(b, 5, 0, func(i int) uint64 { return uint64(cells[i].Sum.Nanos) })
+	b = list.column(b, 6, 1, func(i int) uint64 { return uint64(cells[i].Count) })
+	return list.column(b, 7, always, func(i int) uint64 {
+		if i == 0 {
+			return protowire.EncodeZigZag(cells[0].Offset)
 		}
-		b = prefixed(b, start)
-	}
-	if several {
-		b, start = beginColumn(b, 6)
-		for i := range cells {
-			b = appendValue(b, uint64(cells[i].Count))
-		}
-		b = prefixed(b, start)
-	}
-	b, start = beginColumn(b, 7)
-	var offset int64
-	for i := range cells {
-		b = appendValue(b, protowire.EncodeZigZag(cells[i].Offset-offset))
-		offset = cells[i].Offset
-	}
-	return prefixed(b, start)
+		return protowire.EncodeZigZag(cells[i].Offset - cells[i-1].Offset)
+	})
 }
 
 //nolint:gosec // numbers are encoded as protobuf has them

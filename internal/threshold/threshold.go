@@ -8,6 +8,7 @@ import (
 
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
 )
 
 // Graph is the processor's place among the topics.
@@ -15,7 +16,7 @@ func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.ThresholdGroup),
 		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
 		goka.Output(stream.FlagWalletStream, new(stream.FlagEventEncoder)),
-		goka.Persist(stream.Keep(new(stream.CounterEncoder), env.RowMemory)),
+		goka.Persist(stream.Keep(stream.CounterEncoder{}, env.RowMemory)),
 	)
 }
 
@@ -28,14 +29,15 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 	if reason != nil {
 		return // balance sets it aside
 	}
-	row, alive := stream.Row(ctx)
+	value, alive := stream.Row(ctx)
 	if !alive {
 		return
 	}
-	counter, err := stream.LoadCounter(row)
+	row, err := stream.KeptRow[wallet.Counter](value)
 	if err != nil {
 		stream.Fail(ctx, err)
 	}
+	counter := &row.Row
 	p.CheckRow(ctx, counter.Account.NextOffset)
 	was := counter.Window.Rule
 	outcome := counter.Apply(d, p.Rule)
@@ -51,5 +53,5 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 			}},
 		})
 	}
-	ctx.SetValue(counter)
+	ctx.SetValue(row)
 }

@@ -20,7 +20,7 @@ func deposit(units int64, at int64, id uint64) *pb.Deposit {
 }
 
 // step gives the callback a message and returns the row and the crossing, if any.
-func step(t *testing.T, b *streamtest.Book, offset int64, row any, d *pb.Deposit) (*wallet.Counter, *pb.Evidence) {
+func step(t *testing.T, b *streamtest.Book, offset int64, row any, d *pb.Deposit) (*stream.Kept[wallet.Counter], *pb.Evidence) {
 	t.Helper()
 	m := &streamtest.Message{From: stream.DepositStream, ID: "w", Position: offset, Row: row}
 	if err := m.Run(processor{b.Env()}.deposit, d); err != nil {
@@ -36,7 +36,7 @@ func step(t *testing.T, b *streamtest.Book, offset int64, row any, d *pb.Deposit
 			t.Fatalf("emitted %v", event)
 		}
 	}
-	return m.Set[0].(*wallet.Counter), e
+	return m.Set[0].(*stream.Kept[wallet.Counter]), e
 }
 
 func TestGraph(t *testing.T) {
@@ -132,7 +132,7 @@ func TestFailures(t *testing.T) {
 		streamtest.WantFailure(t, m, &b, m.Run(processor{b.Env()}.deposit, deposit(5, 0, 1)), stream.ErrRow)
 	}
 	b := streamtest.Book{High: 5}
-	m := &streamtest.Message{From: stream.DepositStream, ID: "w", Row: &wallet.Counter{Account: wallet.Account{NextOffset: 6}}}
+	m := &streamtest.Message{From: stream.DepositStream, ID: "w", Row: &stream.Kept[wallet.Counter]{Row: wallet.Counter{Account: wallet.Account{NextOffset: 6}}}}
 	streamtest.WantFailure(t, m, &b, m.Run(processor{b.Env()}.deposit, deposit(5, 0, 1)), nil)
 
 	m = &streamtest.Message{Ctx: streamtest.Over(), From: stream.DepositStream, ID: "w"}

@@ -118,7 +118,13 @@ type Account struct {
 	FirstAt, LastAt int64
 	RecentIDs       []uint64 // oldest first
 	RecentKeys      []KeyUse // oldest first
+
+	ids Slide
+	top uint64 // no id of RecentIDs is above it, unless it is 0
 }
+
+// IDSlide is that of RecentIDs.
+func (a *Account) IDSlide() *Slide { return &a.ids }
 
 // Key finds an Idempotency-Key among those the account remembers.
 func (a *Account) Key(h KeyHash) (KeyUse, bool) {
@@ -137,7 +143,7 @@ func (a *Account) Apply(d Deposit) Verdict {
 		return Redelivered
 	}
 	a.NextOffset = d.Offset + 1
-	if d.ID != 0 && slices.Contains(a.RecentIDs, d.ID) {
+	if d.ID != 0 && a.hasID(d.ID) {
 		return Repeated
 	}
 	if d.HasKey {
@@ -159,7 +165,9 @@ func (a *Account) Apply(d Deposit) Verdict {
 	a.Deposits++
 	a.FirstAt, a.LastAt = min(a.FirstAt, d.At), max(a.LastAt, d.At)
 	if d.ID != 0 {
+		a.ids.drop(len(a.RecentIDs) + 1 - keptIDs)
 		a.RecentIDs = remember(a.RecentIDs, d.ID, keptIDs)
+		a.top = max(a.top, d.ID)
 	}
 	if d.HasKey {
 		a.RecentKeys = remember(a.RecentKeys, KeyUse{Hash: d.Key, Amount: d.Amount, Offset: d.Offset}, keptKeys)
@@ -167,12 +175,27 @@ func (a *Account) Apply(d Deposit) Verdict {
 	return Applied
 }
 
-// remember appends x and forgets the oldest beyond n, in the list's own array.
-func remember[T any](list []T, x T, n int) []T {
-	if len(list) < n {
-		return append(list, x)
+// hasID tells whether a deposit's id is among those that the account remembers. An API
+// counts upwards, so most are above all that came before.
+func (a *Account) hasID(id uint64) bool {
+	if a.top == 0 {
+		for _, known := range a.RecentIDs {
+			a.top = max(a.top, known)
+		}
 	}
-	copy(list, list[len(list)-n+1:])
-	list[n-1] = x
-	return list[:n]
+	return id <= a.top && slices.Contains(a.RecentIDs, id)
+}
+
+// remember appends x and forgets the oldest beyond n.
+func remember[T any](list []T, x T, n int) []T {
+	return push(list[max(0, len(list)+1-n):], x)
+}
+
+// push appends to a list whose values leave at its front: its array is moved when it is
+// used up, not each time, and stays little longer than the list.
+func push[T any](list []T, x T) []T {
+	if len(list) == cap(list) {
+		list = append(make([]T, 0, len(list)+len(list)/4+1), list...)
+	}
+	return append(list, x)
 }

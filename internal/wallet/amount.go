@@ -178,13 +178,15 @@ func (a Amount) Add(b Amount) (Amount, bool) {
 	return Amount{Units: units, Nanos: nanos}, true
 }
 
+var maxAmount = Amount{Units: math.MaxInt64, Nanos: nanosPerUnit - 1}
+
 // plus is Add that stays at the largest amount instead of overflowing: for sums
 // that are only compared.
 func (a Amount) plus(b Amount) Amount {
 	if sum, ok := a.Add(b); ok {
 		return sum
 	}
-	return Amount{Units: math.MaxInt64, Nanos: nanosPerUnit - 1}
+	return maxAmount
 }
 
 // Minus is a − b for b ≤ a.

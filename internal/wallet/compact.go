@@ -21,7 +21,7 @@ const (
 // ever judged by less than what was in it.
 func (c *Counter) compact() {
 	w := &c.Window
-	if len(w.Cells) <= minBusy {
+	if len(w.Cells) <= minBusy || len(w.Cells) <= maxCells && c.roughSize() <= maxRowSize {
 		return
 	}
 	room := maxRowSize - c.sizeWithoutCells()
@@ -56,6 +56,7 @@ func (w *Window) joinCheapest() {
 	}
 	w.Cells[best-1].join(w.Cells[best])
 	w.Cells = append(w.Cells[:best], w.Cells[best+1:]...)
+	w.cells.change(best - 1)
 }
 
 // need says who needs a cell.

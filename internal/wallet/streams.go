@@ -99,20 +99,33 @@ func (w *Window) anchors() (hi, lo int64) {
 // prune drops the cells that neither stream's next deposit can need: before it,
 // a period and some slack; after it, where another clock may have been ahead.
 func (w *Window) prune() {
-	reach, kept := w.reach(), w.Cells[:0]
+	reach := w.reach()
 	hi, lo := w.anchors()
-	if n := len(w.Cells); hi-lo <= reach && w.Cells[0].Last > lo-reach && w.Cells[n-1].First <= hi+reach {
+	// Too far apart to share windows, each stream may hide another within its reach,
+	// for a stream that was at rest is a stream all the same.
+	apart := hi-lo > reach
+	needed := func(c *Cell) bool {
+		if apart {
+			return c.Last > hi-2*reach && c.First <= hi+reach || c.Last > lo-2*reach && c.First <= lo+reach
+		}
+		return c.Last > lo-reach && c.First <= hi+reach
+	}
+	first := 0
+	for ; !needed(&w.Cells[first]); first++ { // the deposit in hand is needed
+		w.gone(w.Cells[first].Sum)
+	}
+	w.Cells = w.Cells[first:]
+	w.cells.drop(first)
+	if !apart && w.Cells[len(w.Cells)-1].First <= hi+reach {
 		return // in order, so all between are needed too
 	}
-	for _, c := range w.Cells {
-		needed := c.Last > lo-reach && c.First <= hi+reach
-		if hi-lo > reach {
-			// Too far apart to share windows. Each may hide another within its
-			// reach, for a stream that was at rest is a stream all the same.
-			needed = c.Last > hi-2*reach && c.First <= hi+reach || c.Last > lo-2*reach && c.First <= lo+reach
-		}
-		if needed {
+	kept := w.Cells[:0]
+	for i := range w.Cells {
+		if c := w.Cells[i]; needed(&c) {
 			kept = append(kept, c)
+		} else {
+			w.cells.change(len(kept))
+			w.gone(c.Sum)
 		}
 	}
 	w.Cells = kept

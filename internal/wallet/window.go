@@ -32,7 +32,15 @@ type Window struct {
 	// all that there were.
 	Past        []PastRule
 	RuleChanges uint32
+
+	cells Slide
+	// sum is that of all cells, if sumKnown.
+	sum      Amount
+	sumKnown bool
 }
+
+// CellSlide is that of Cells.
+func (w *Window) CellSlide() *Slide { return &w.cells }
 
 // PastRule was in force for the wallet's deposits below offset Upto.
 type PastRule struct {
@@ -88,6 +96,9 @@ func (w *Window) RuleAt(offset int64) (rule Rule, known bool) {
 // A cell of several deposits may lie in a window in part. The sum with d counts
 // such a cell, the sum before it does not: what cells hide errs towards raising.
 func (w *Window) crossing(d Deposit, was Rule) (Evidence, bool) {
+	if w.all().plus(d.Amount).Cmp(w.Rule.Threshold) <= 0 {
+		return Evidence{}, false // as most wallets, it is far below
+	}
 	t := boundedTime(d.At)
 	most, end, deposits := w.highest(t, touches)
 	with := most.plus(d.Amount)
@@ -172,18 +183,54 @@ func (w *Window) Highest(t int64) Amount {
 	return most
 }
 
+// all is the sum of all cells, or the largest amount where none can hold it.
+func (w *Window) all() Amount {
+	if w.sumKnown {
+		return w.sum
+	}
+	w.sum, w.sumKnown = Amount{}, true
+	for i := range w.Cells {
+		w.came(w.Cells[i].Sum)
+	}
+	if !w.sumKnown {
+		return maxAmount
+	}
+	return w.sum
+}
+
+// came and gone keep the sum of all cells.
+func (w *Window) came(a Amount) {
+	if w.sumKnown {
+		w.sum, w.sumKnown = w.sum.Add(a)
+	}
+}
+
+func (w *Window) gone(a Amount) {
+	if w.sumKnown {
+		w.sum = w.sum.minus(a)
+	}
+}
+
 // insert adds d and drops what no later deposit needs.
 func (w *Window) insert(d Deposit) {
 	t := boundedTime(d.At)
 	// After the deposits of the same millisecond, so that cells of one
 	// millisecond are in the order in which they came.
-	i := sort.Search(len(w.Cells), func(i int) bool { return w.Cells[i].First > t })
+	i := len(w.Cells)
+	if i > 0 && w.Cells[i-1].First > t {
+		i = sort.Search(i, func(i int) bool { return w.Cells[i].First > t })
+	}
+	w.came(d.Amount)
 	c := Cell{First: t, Last: t, Sum: d.Amount, Count: 1, Offset: d.Offset}
 	if i > 0 && w.Cells[i-1].Last >= t && w.Cells[i-1].Count > 1 {
-		w.Cells[i-1].join(c)
+		i--
+		w.Cells[i].join(c)
 	} else {
-		w.Cells = slices.Insert(w.Cells, i, c)
+		w.Cells = push(w.Cells, c)
+		copy(w.Cells[i+1:], w.Cells[i:])
+		w.Cells[i] = c
 	}
+	w.cells.change(i)
 	w.follow(t)
 	w.prune()
 }
