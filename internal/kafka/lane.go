@@ -75,6 +75,10 @@ type lane struct {
 	busy       bool // records are in flight or being told
 	renew      bool // another identity is due
 	err        error
+	spare      []record // an array for the queue, once those of its last records are told
+
+	records []sarama.Record // of the batch in flight
+	batched []*sarama.Record
 }
 
 const renewTimeout = 30 * time.Second
@@ -235,11 +239,12 @@ func (l *lane) take() []record {
 		n++
 	}
 	records := l.queue[:n:n]
-	l.queue = l.queue[n:]
 	l.taken += n
-	if len(l.queue) == 0 {
-		l.queue = nil
+	if n == len(l.queue) {
+		records, l.queue, l.spare = l.queue, l.spare, nil
 		clear(l.newest)
+	} else {
+		l.queue = l.queue[n:]
 	}
 	for i := range records {
 		if len(l.newest) > 0 && records[i].newest {
@@ -272,6 +277,7 @@ func (l *lane) run() {
 			answers = l.w.submit(l, &f)
 		}
 		l.tell(stored, base)
+		l.reuse(stored)
 		stored = nil
 		if !ready {
 			continue
@@ -345,24 +351,36 @@ func (l *lane) tell(records []record, base int64) {
 	}
 }
 
+// reuse takes back the array of records that are told.
+func (l *lane) reuse(records []record) {
+	clear(records)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cap(records) > cap(l.spare) {
+		l.spare = records[:0]
+	}
+}
+
 func (l *lane) tellFenced() {
 	if l.fenced != nil {
 		l.fenced()
 	}
 }
 
+// batch makes a batch of records, the only one until it is answered.
 func (l *lane) batch(records []record) *sarama.RecordBatch {
 	now := time.Now().Truncate(time.Millisecond)
-	list := make([]sarama.Record, len(records))
+	l.records = slices.Grow(l.records[:0], len(records))
+	l.batched = slices.Grow(l.batched[:0], len(records))
+	for i, r := range records {
+		l.records = append(l.records, sarama.Record{OffsetDelta: int64(i), Key: []byte(r.key), Value: r.value})
+		l.batched = append(l.batched, &l.records[i])
+	}
 	b := &sarama.RecordBatch{
 		Version: 2, LastOffsetDelta: int32(len(records) - 1), //nolint:gosec // bounded by maxBatch
 		FirstTimestamp: now, MaxTimestamp: now,
 		ProducerID: l.producerID, ProducerEpoch: l.epoch, FirstSequence: l.sequence,
-		Records: make([]*sarama.Record, len(records)),
-	}
-	for i, r := range records {
-		list[i] = sarama.Record{OffsetDelta: int64(i), Key: []byte(r.key), Value: r.value}
-		b.Records[i] = &list[i]
+		Records: l.batched,
 	}
 	l.sequence = int32((int64(l.sequence) + int64(len(records))) % (1 << 31)) // as Kafka wraps it
 	return b

@@ -8,71 +8,88 @@ type entry struct {
 	dirty   bool   // acked waits to be written
 	pending bool   // value is not acknowledged
 	batch   uint64 // the last one that took acked to disk
+	used    uint64 // the tick at which it was last written
 }
 
 // entrySize is about what an entry takes beside its key and values.
 const entrySize = 160
 
-// cache holds the rows written lately, in two generations: when the young one is
-// full, the old one goes. What the disk does not have yet stays.
+func (e *entry) size() int64 { return int64(len(e.key)+len(e.value)) + entrySize }
+
+// cache holds the rows written lately. When it is full it is swept: what was not
+// written for longest goes, a quarter or more, but for what the disk does not have yet.
 type cache struct {
-	limit      int64 // bytes of a generation, about
-	size       int64 // of the young one
-	kept       int64 // what of it was there from its beginning: not on disk then
-	young, old map[string]*entry
+	limit   int64 // bytes, about
+	size    int64
+	sweepAt int64
+	entries map[string]*entry
+	grown   int64  // bytes that came since the latest tick
+	ticks   uint64 // each for an eighth of the limit that came
 }
 
 func newCache(limit int64) cache {
-	return cache{limit: limit, young: make(map[string]*entry), old: make(map[string]*entry)}
+	return cache{limit: limit, sweepAt: limit, entries: make(map[string]*entry)}
 }
 
 // find returns nil for a key that memory does not know.
-func (c *cache) find(key string) *entry {
-	if e := c.young[key]; e != nil {
-		return e
-	}
-	return c.old[key]
-}
+func (c *cache) find(key string) *entry { return c.entries[key] }
 
-// renew makes key's entry one of the young generation, a new one if need be.
+// renew is the entry of a key that is about to be written, a new one if need be.
 // Batches up to written are on disk.
 func (c *cache) renew(key string, written uint64) *entry {
-	e := c.young[key]
-	if e != nil {
-		return e
+	if c.size >= c.sweepAt {
+		c.sweep(written)
 	}
-	if c.size >= c.kept+max(c.kept, c.limit) {
-		c.age(written)
-		if e = c.young[key]; e != nil { // what is not on disk went on into it
-			return e
-		}
-	}
-	if e = c.old[key]; e == nil {
+	e := c.entries[key]
+	if e == nil {
 		e = &entry{key: key}
+		c.entries[key] = e
+		c.grow(e.size())
 	}
-	c.add(e)
+	e.used = c.ticks
 	return e
 }
 
-func (c *cache) add(e *entry) {
-	c.young[e.key] = e
-	c.size += int64(len(e.key)+len(e.value)) + entrySize
+func (c *cache) grow(by int64) {
+	c.size += by
+	if c.grown += max(by, 0); c.grown >= c.limit/8 {
+		c.grown = 0
+		c.ticks++
+	}
 }
 
-// age drops the old generation but for what is not on disk.
-func (c *cache) age(written uint64) {
-	gone := c.old
-	c.old, c.young, c.size = c.young, make(map[string]*entry, len(gone)), 0
-	for key, e := range gone {
-		if (e.dirty || e.pending || e.batch > written) && c.old[key] == nil {
-			c.add(e)
-		}
+// ages is how many ticks back it is known when an entry was last written.
+const ages = 16
+
+func (c *cache) age(e *entry) uint64 { return min(c.ticks-e.used, ages-1) }
+
+func (c *cache) sweep(written uint64) {
+	var sizes [ages]int64
+	for _, e := range c.entries {
+		sizes[c.age(e)] += e.size()
 	}
-	c.kept = c.size
+	room, old := 3*c.limit/4-sizes[0], uint64(1)
+	for ; old < ages && sizes[old] <= room; old++ {
+		room -= sizes[old]
+	}
+	c.drop(written, func(e *entry) bool { return c.age(e) >= old })
+	c.drop(written, func(*entry) bool { return c.size > 3*c.limit/4 }) // all were written just now
+	c.sweepAt = max(c.limit, c.size+c.limit/4)
+}
+
+// drop drops those of the entries that are on disk.
+func (c *cache) drop(written uint64, which func(*entry) bool) {
+	for key, e := range c.entries {
+		if e.dirty || e.pending || e.batch > written || !which(e) {
+			continue
+		}
+		delete(c.entries, key)
+		c.size -= e.size()
+	}
 }
 
 // set gives an entry its newest value.
 func (c *cache) set(e *entry, value []byte) {
-	c.size += int64(len(value) - len(e.value))
+	c.grow(int64(len(value) - len(e.value)))
 	e.value = value
 }

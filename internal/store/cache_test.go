@@ -2,12 +2,13 @@ package store
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 )
 
-// Generations go, but nothing of which memory has more than the disk.
+// Sweeps take nothing of which memory has more than the disk.
 func TestCacheKeepsWhatIsNotOnDisk(t *testing.T) {
-	c := newCache(1 << 40)
+	c := newCache(1)
 	for name, e := range map[string]entry{
 		"on disk": {batch: 4}, "on its way": {batch: 5}, "dirty": {dirty: true}, "pending": {pending: true},
 	} {
@@ -16,7 +17,7 @@ func TestCacheKeepsWhatIsNotOnDisk(t *testing.T) {
 		c.set(x, []byte(name))
 	}
 	for range 2 {
-		c.age(4)
+		c.sweep(4)
 	}
 	for name, stays := range map[string]bool{"on disk": false, "on its way": true, "dirty": true, "pending": true} {
 		if e := c.find(name); (e != nil) != stays || stays && string(e.value) != name {
@@ -27,24 +28,47 @@ func TestCacheKeepsWhatIsNotOnDisk(t *testing.T) {
 
 // Memory is bounded, and what is written again and again stays at hand.
 func TestCacheIsBounded(t *testing.T) {
-	c := newCache(100 * (entrySize + 10))
-	for i := range 10_000 {
-		for _, key := range []string{"often", fmt.Sprint(i)} {
-			e := c.renew(key, 0)
-			c.set(e, make([]byte, 6))
+	const rows = 100
+	for _, keys := range []int{rows / 2, rows, 10 * rows, 1 << 20} {
+		c := newCache(rows * (entrySize + 10))
+		r := rand.New(rand.NewPCG(1, 2))
+		there := 0
+		for range 10_000 {
+			one := fmt.Sprint(r.IntN(keys))
+			if c.find(one) != nil {
+				there++
+			}
+			for _, key := range []string{"often", one} {
+				c.set(c.renew(key, 0), make([]byte, 1+r.IntN(9)))
+			}
+			if c.size > c.limit+2*(entrySize+20) {
+				t.Fatalf("%d bytes of %d", c.size, c.limit)
+			}
+			if c.find("often") == nil || c.find(one) == nil {
+				t.Fatal("what was written just now is gone")
+			}
 		}
-		if n := len(c.young) + len(c.old); n > 204 {
-			t.Fatalf("%d entries", n)
+		var size int64
+		for _, e := range c.entries {
+			size += e.size()
 		}
-		if c.find("often") == nil {
-			t.Fatal("what was written just now is gone")
+		if size != c.size {
+			t.Fatalf("it has %d bytes, and counts %d", size, c.size)
+		}
+		if least := 10_000 * min(keys, 3*rows/4) / keys * 9 / 10; there < least {
+			t.Errorf("of %d keys %d in 10,000 were at hand, want %d", keys, there, least)
 		}
 	}
-	var size int64
-	for _, e := range c.young {
-		size += int64(len(e.key)+len(e.value)) + entrySize
-	}
-	if size != c.size {
-		t.Fatalf("the young generation has %d bytes, it counts %d", size, c.size)
+}
+
+// What was written longest ago goes first.
+func TestCacheForgetsTheOldest(t *testing.T) {
+	const rows = 1000
+	c := newCache(rows * (entrySize + 10))
+	for i := range 50 * rows {
+		c.set(c.renew(fmt.Sprintf("%05d", i), 0), make([]byte, 5))
+		if back := i - rows/2; back > 0 && c.find(fmt.Sprintf("%05d", back)) == nil {
+			t.Fatalf("after %d the one before %d others is gone", i, rows/2)
+		}
 	}
 }

@@ -200,7 +200,7 @@ func (s *Store) open() error {
 		_ = db.Close()
 		return err
 	}
-	s.db, s.rows, s.written = db, newCache(5*s.share(16)), s.batch
+	s.db, s.rows, s.written = db, newCache(5*s.share(8)), s.batch
 	if s.offset == noOffset {
 		s.seen = make(map[uint64]struct{})
 	}
@@ -462,7 +462,7 @@ func (s *Store) flush() error {
 	clear(s.dirty)
 	s.dirty, s.dirtySize = s.dirty[:0], 0
 	if !s.recovered { // whatever else is read lies on disk
-		s.rows.age(s.written)
+		s.rows.drop(s.written, func(*entry) bool { return true })
 	}
 	s.mu.Unlock()
 

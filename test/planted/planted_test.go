@@ -59,7 +59,7 @@ var bugs = []bug{
 	{"rows on disk before their answer", "internal/store/store.go",
 		"	if s.mode == Lead && s.recovered {\n", "	if s.mode == Lead && s.recovered {\n		s.stored(e, value)\n", "./internal/store"},
 	{"memory forgets what is not on disk", "internal/store/cache.go",
-		"e.dirty || e.pending || e.batch > written", "e.dirty || e.pending", "./internal/store -run Cache"},
+		"e.dirty || e.pending || e.batch > written || ", "e.dirty || e.pending || ", "./internal/store -run Cache"},
 	{"a row that another replaced is never answered", "internal/kafka/lane.go",
 		"		done(offset, err)\n	}\n	r.done", "		_ = done\n	}\n	r.done", "./internal/kafka -run Newest -timeout 20s"},
 	{"an older row takes the place of a newer one", "internal/kafka/lane.go",
