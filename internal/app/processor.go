@@ -11,6 +11,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"coinbit/internal/kafka"
 	"coinbit/internal/store"
@@ -103,9 +104,8 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	inflight := &kafka.Inflight{OnMarked: func(m *sarama.ConsumerMessage) {
-		r.metrics.delay.WithLabelValues(string(r.name)).Observe(kafka.Delay(m).Seconds())
-	}}
+	delay := r.metrics.delay.WithLabelValues(string(r.name))
+	inflight := &kafka.Inflight{OnMarked: func(m *sarama.ConsumerMessage) { delay.Observe(kafka.Delay(m).Seconds()) }}
 	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
 		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
 		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
@@ -140,9 +140,9 @@ func (r *groupRun) attempt(ctx context.Context) error {
 // env is what the callbacks are given. producer is set when Goka builds it,
 // before the first message.
 func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, producer **kafka.Producer) stream.Env {
-	counters := make(map[wallet.Verdict]func())
+	counters := make([]prometheus.Counter, len(wallet.Verdicts()))
 	for _, v := range wallet.Verdicts() {
-		counters[v] = r.metrics.messages.WithLabelValues(string(r.name), v.String()).Inc
+		counters[v] = r.metrics.messages.WithLabelValues(string(r.name), v.String())
 	}
 	if r.deadLetter != "" {
 		r.metrics.deadLetters.WithLabelValues(string(r.deadLetter)) // there, at 0, before the first
@@ -152,7 +152,7 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, producer
 		RowMemory:  r.stateMemory(2), // the stores have the other half
 		Rule:       r.rule(),
 		HighWater:  func(t goka.Stream, p int32) int64 { return inflight.HighWater(string(t), p) },
-		Count:      func(v wallet.Verdict) { counters[v]() },
+		Count:      func(v wallet.Verdict) { counters[v].Inc() },
 		RuleChanged: func(was wallet.Rule) {
 			r.ruleSaid.Do(func() {
 				r.log.Warn("rows were folded with another rule; windows go on with the one in force",

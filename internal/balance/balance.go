@@ -5,6 +5,7 @@ package balance
 
 import (
 	"github.com/lovoo/goka"
+	"github.com/lovoo/goka/codec"
 
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
@@ -13,7 +14,7 @@ import (
 // Graph is the processor's place among the topics.
 func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.BalanceGroup),
-		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
+		goka.Input(stream.DepositStream, new(codec.Bytes), processor{env}.deposit),
 		goka.Persist(stream.Keep(stream.BalanceEncoder{}, env.RowMemory)),
 	)
 }
@@ -23,16 +24,17 @@ type processor struct{ stream.Env }
 // deposit folds one deposit into its wallet's account. A repeat sets the
 // unchanged row again: its changelog write may be what was lost.
 func (p processor) deposit(ctx goka.Context, msg any) {
-	d, reason := stream.CheckDeposit(p.RecordOf(ctx), msg)
+	value, _ := msg.([]byte) // nil where the record has none
+	d, reason := stream.ReadDeposit(p.RecordOf(ctx), value)
 	if reason != nil {
 		p.SetAside(ctx, reason)
 		return
 	}
-	value, alive := stream.Row(ctx)
+	held, alive := stream.Row(ctx)
 	if !alive {
 		return
 	}
-	row, err := stream.KeptRow[wallet.Account](value)
+	row, err := stream.KeptRow[wallet.Account](held)
 	if err != nil {
 		stream.Fail(ctx, err)
 	}

@@ -17,8 +17,9 @@ import (
 	"coinbit/internal/wallet"
 )
 
-func deposit(units int64) *pb.Deposit {
-	return &pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: 1_700_000_000_000, Id: 7}
+// deposit is the value of a record.
+func deposit(units int64) []byte {
+	return streamtest.Value(&pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: 1_700_000_000_000, Id: 7})
 }
 
 func row(a wallet.Account) any { return &stream.Kept[wallet.Account]{Row: a} }
@@ -93,12 +94,12 @@ func TestSetAside(t *testing.T) {
 		reason string
 	}{
 		{"w", nil, "no value"},
-		{"w", &stream.Malformed{Reason: "not a Deposit message"}, "malformed: not a Deposit message"},
+		{"w", []byte{0xff}, "malformed: not a Deposit message"},
 		{"", deposit(5), "no key"},
 		{"x", deposit(5), "differ"},
 		{"w", deposit(0), "impossible amount"},
 		{"w", deposit(-5), "impossible amount"},
-		{"w", &pb.Deposit{WalletId: "w", Units: 5}, "impossible time"},
+		{"w", streamtest.Value(&pb.Deposit{WalletId: "w", Units: 5}), "impossible time"},
 	} {
 		var b streamtest.Book
 		// A row that cannot be read does not matter: the message is judged first.

@@ -65,6 +65,9 @@ func Fail(ctx goka.Context, err error) {
 // the topic was re-created under a table that was kept, and new messages would
 // be taken for old ones.
 func (e Env) CheckRow(ctx goka.Context, nextOffset int64) {
+	if nextOffset <= ctx.Offset() {
+		return
+	}
 	if high := e.HighWater(ctx.Topic(), ctx.Partition()); high > 0 && nextOffset > high {
 		Fail(ctx, fmt.Errorf("the row has applied %d messages but the topic holds %d: "+
 			"the topic was re-created; delete the table topic and the group's offsets too, to fold it anew", nextOffset, high))

@@ -22,9 +22,8 @@ type Record struct {
 const maxEventTime = 253402300799999
 
 // CheckDeposit decides whether a delivered value is a deposit that may be
-// folded. balance and threshold both ask it, so they always agree; its error is
-// the reason for the dead letter. value is what DepositEncoder decoded, nil for
-// a record without a value.
+// folded; its error is the reason for the dead letter. value is what
+// DepositEncoder decoded, nil for a record without a value.
 func CheckDeposit(r Record, value any) (wallet.Deposit, error) {
 	var none wallet.Deposit
 	m, err := keyed[pb.Deposit](r, value, (*pb.Deposit).GetWalletId)
@@ -49,8 +48,8 @@ func CheckDeposit(r Record, value any) (wallet.Deposit, error) {
 }
 
 // ReadDeposit is CheckDeposit of a record's value as it lies in the log, nil for none.
-// What an API of ours wrote it reads without a message in between: a replay of the
-// whole log spends most of its time here.
+// balance, threshold and every replay ask it, so they always agree. What an API of ours
+// wrote it reads without a message in between.
 func ReadDeposit(r Record, value []byte) (wallet.Deposit, error) {
 	if d, ok := plainDeposit(r, value); ok {
 		return d, nil
@@ -72,8 +71,7 @@ func decoded(decode func([]byte) (any, error), value []byte) any {
 	return v
 }
 
-// plainDeposit reads a deposit with which nothing is wrong, without an
-// Idempotency-Key; it is false for all else.
+// plainDeposit reads a deposit with which nothing is wrong; it is false for all else.
 //
 //nolint:gosec // numbers are as protobuf has them
 func plainDeposit(r Record, value []byte) (d wallet.Deposit, ok bool) {
@@ -92,6 +90,12 @@ func plainDeposit(r Record, value []byte) (d wallet.Deposit, ok bool) {
 			at = int64(fields.number64())
 		case 5:
 			d.ID = fields.fixed64()
+		case 6:
+			key := string(fields.bytes)
+			if fields.typ != protowire.BytesType || wallet.ValidKey(key) != nil {
+				return d, false
+			}
+			d.Key, d.HasKey = wallet.HashKey(key), true
 		default:
 			return d, false
 		}

@@ -13,12 +13,7 @@ import (
 // write the same bytes as proto.Marshal with proto/tables.proto, without the
 // messages in between, which cost more than the fold itself. Whatever is not
 // written just as here (another order, unknown fields) goes through the messages;
-// tests hold both ways against each other. Deposits are read in the same way.
-
-// DepositEncoder is the codec of DepositStream: *pb.Deposit.
-type DepositEncoder struct {
-	protoCodec[pb.Deposit, *pb.Deposit]
-}
+// tests hold both ways against each other.
 
 // BalanceEncoder is the codec of the balance table: *wallet.Account.
 type BalanceEncoder struct{}
@@ -65,16 +60,6 @@ func (BalanceEncoder) slides(a *wallet.Account) (ids, cells *wallet.Slide) {
 
 func (CounterEncoder) slides(c *wallet.Counter) (ids, cells *wallet.Slide) {
 	return c.Account.IDSlide(), c.Window.CellSlide()
-}
-
-// Decode returns a *pb.Deposit, or *Malformed for bytes that are none. Its error
-// is always nil.
-func (e DepositEncoder) Decode(data []byte) (any, error) {
-	d := new(pb.Deposit)
-	if len(data) > 0 && readDeposit(reader{rest: data}, d) {
-		return d, nil
-	}
-	return e.protoCodec.Decode(data)
 }
 
 // Decode returns a *wallet.Account, or *Malformed for bytes that are no row. Its

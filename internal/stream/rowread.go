@@ -1,11 +1,8 @@
 package stream
 
 import (
-	"unicode/utf8"
-
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"coinbit/internal/pb"
 	"coinbit/internal/wallet"
 )
 
@@ -75,11 +72,6 @@ func (r *reader) fixed64() uint64 {
 	return r.varint
 }
 
-func (r *reader) text() string {
-	r.bad = r.bad || r.typ != protowire.BytesType || !utf8.Valid(r.bytes)
-	return string(r.bytes)
-}
-
 // message is the value of a message field.
 func (r *reader) message() reader {
 	r.bad = r.bad || r.typ != protowire.BytesType
@@ -112,29 +104,6 @@ func (r *reader) length() (n int) {
 		}
 	}
 	return n
-}
-
-//nolint:gosec // numbers are as protobuf has them
-func readDeposit(r reader, d *pb.Deposit) (ok bool) {
-	for r.next() {
-		switch r.number {
-		case 1:
-			d.WalletId = r.text()
-		case 2:
-			d.Units = int64(r.number64())
-		case 3:
-			d.Nanos = int32(r.number64())
-		case 4:
-			d.AcceptedAtMs = int64(r.number64())
-		case 5:
-			d.Id = r.fixed64()
-		case 6:
-			d.IdempotencyKey = r.text()
-		default:
-			r.bad = true
-		}
-	}
-	return !r.bad
 }
 
 //nolint:gosec // numbers are as protobuf has them

@@ -53,6 +53,8 @@ func unmarshal(data []byte, m proto.Message) *Malformed {
 // The codecs, one for each stream and table, BalanceEncoder and CounterEncoder
 // among them. All of them are total.
 type (
+	// DepositEncoder is the codec of DepositStream: *pb.Deposit.
+	DepositEncoder = protoCodec[pb.Deposit, *pb.Deposit]
 	// FlagEventEncoder is the codec of FlagWalletStream: *pb.FlagEvent.
 	FlagEventEncoder = protoCodec[pb.FlagEvent, *pb.FlagEvent]
 	// FlagEncoder is the codec of the flagger table: *pb.Flag.

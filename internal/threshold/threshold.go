@@ -5,6 +5,7 @@ package threshold
 
 import (
 	"github.com/lovoo/goka"
+	"github.com/lovoo/goka/codec"
 
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
@@ -14,7 +15,7 @@ import (
 // Graph is the processor's place among the topics.
 func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.ThresholdGroup),
-		goka.Input(stream.DepositStream, new(stream.DepositEncoder), processor{env}.deposit),
+		goka.Input(stream.DepositStream, new(codec.Bytes), processor{env}.deposit),
 		goka.Output(stream.FlagWalletStream, new(stream.FlagEventEncoder)),
 		goka.Persist(stream.Keep(stream.CounterEncoder{}, env.RowMemory)),
 	)
@@ -25,15 +26,16 @@ type processor struct{ stream.Env }
 // deposit folds one deposit into its wallet's counter. A repeat sets the
 // unchanged row and emits the crossing again: either may be what was lost.
 func (p processor) deposit(ctx goka.Context, msg any) {
-	d, reason := stream.CheckDeposit(p.RecordOf(ctx), msg)
+	value, _ := msg.([]byte) // nil where the record has none
+	d, reason := stream.ReadDeposit(p.RecordOf(ctx), value)
 	if reason != nil {
 		return // balance sets it aside
 	}
-	value, alive := stream.Row(ctx)
+	held, alive := stream.Row(ctx)
 	if !alive {
 		return
 	}
-	row, err := stream.KeptRow[wallet.Counter](value)
+	row, err := stream.KeptRow[wallet.Counter](held)
 	if err != nil {
 		stream.Fail(ctx, err)
 	}

@@ -46,11 +46,7 @@ type codec interface {
 }
 
 func foldWith(c codec, row, deposit []byte, at stream.Record, apply func(row any, d wallet.Deposit) (any, error)) ([]byte, error) {
-	msg, err := new(stream.DepositEncoder).Decode(deposit)
-	if err != nil {
-		return nil, err
-	}
-	d, err := stream.CheckDeposit(at, msg)
+	d, err := stream.ReadDeposit(at, deposit)
 	if err != nil {
 		return nil, err
 	}

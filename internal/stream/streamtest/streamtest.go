@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lovoo/goka"
+	"google.golang.org/protobuf/proto"
 
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
@@ -49,6 +50,15 @@ func (m *Message) Emit(_ goka.Stream, _ string, v any, _ ...goka.ContextOption) 
 
 func (m *Message) DeferCommit() func(error) {
 	return func(err error) { m.Deferred = append(m.Deferred, err) }
+}
+
+// Value is a message as the value of a record.
+func Value(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // Book is what the callbacks' environment was told.
