@@ -131,8 +131,13 @@ func TestOverflowWaitsForItsDeadLetter(t *testing.T) {
 	m := &streamtest.Message{From: stream.DepositStream, ID: "w", Position: 3, Row: row(full())}
 	done := make(chan error, 1)
 	go func() { done <- m.Run(processor{env}.deposit, deposit(5)) }()
-	if reason := <-asked; !strings.Contains(reason, "overflow") {
-		t.Fatal(reason)
+	select {
+	case reason := <-asked:
+		if !strings.Contains(reason, "overflow") {
+			t.Fatal(reason)
+		}
+	case err := <-done:
+		t.Fatalf("it set nothing aside: %v", err)
 	}
 	select {
 	case err := <-done:

@@ -34,6 +34,8 @@ func TestThreshold(t *testing.T) {
 			repeat(5, 0, second, "2000", false), step{2*minute + 9*second, "6000", false}),
 		"3: but 6,000 in it is": append(
 			repeat(5, 0, second, "2000", false), step{5 * second, "6000", true}),
+		"10,000 is not more, whatever was before": {
+			{0, "5000", false}, {2 * minute, "4000", false}, {3 * minute, "6000", false}, {3*minute + 1, "0.01", true}},
 		"4: six of 2,000 within two minutes": repeat(6, 0, 20*second, "2000", true),
 		"one alone":                          {{0, "10000", false}, {10 * minute, "10000.000000001", true}},
 		"at the threshold, then the least above it": {
