@@ -351,8 +351,16 @@ func (l *lane) tell(records []record, base int64) {
 	}
 }
 
-// reuse takes back the array of records that are told.
+// oversized tells that an array is so much longer than what was in it that to keep it
+// would be to keep the memory of a busier time.
+func oversized(has, used int) bool { return has > 4*used+64 }
+
+// reuse takes back the array of records that are told. One without room may be a part
+// of a longer one, and goes.
 func (l *lane) reuse(records []record) {
+	if cap(records) == len(records) || oversized(cap(records), len(records)) {
+		return
+	}
 	clear(records)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -370,12 +378,16 @@ func (l *lane) tellFenced() {
 // batch makes a batch of records, the only one until it is answered.
 func (l *lane) batch(records []record) *sarama.RecordBatch {
 	now := time.Now().Truncate(time.Millisecond)
+	if oversized(cap(l.records), len(records)) {
+		l.records, l.batched = nil, nil
+	}
 	l.records = slices.Grow(l.records[:0], len(records))
 	l.batched = slices.Grow(l.batched[:0], len(records))
 	for i, r := range records {
 		l.records = append(l.records, sarama.Record{OffsetDelta: int64(i), Key: []byte(r.key), Value: r.value})
 		l.batched = append(l.batched, &l.records[i])
 	}
+	clear(l.records[len(records):cap(l.records)]) // of a longer batch
 	b := &sarama.RecordBatch{
 		Version: 2, LastOffsetDelta: int32(len(records) - 1), //nolint:gosec // bounded by maxBatch
 		FirstTimestamp: now, MaxTimestamp: now,

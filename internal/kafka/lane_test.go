@@ -117,6 +117,91 @@ func TestLaneQueue(t *testing.T) {
 	}
 }
 
+// Arrays are used again, and every batch holds its own records, in order, for as long as
+// it is on its way: while others are put, those before it are told, and it is sent again.
+func TestLaneUsesArraysAgain(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		l := idleLane(1 << 40)
+		put, sent, again := 0, 0, 0
+		some := func() {
+			for range r.IntN(40) {
+				n := put
+				put++
+				l.put(record{key: fmt.Sprint(n), value: make([]byte, r.IntN(1+r.IntN(10_000))), done: func(offset int64, _ error) {
+					if int(offset) != n {
+						t.Fatalf("seed %d: record %d is told %d", seed, n, offset)
+					}
+				}})
+			}
+		}
+		var stored []record
+		base := 0
+		for range 200 {
+			var f flight
+			some()
+			batch := l.load(&f)
+			some()
+			l.tell(stored, int64(base))
+			some()
+			l.reuse(stored)
+			if l.spare != nil {
+				again++
+			}
+			stored = nil
+			some()
+			if batch == nil {
+				continue
+			}
+			if l.load(&f) != batch {
+				t.Fatal("a flight was loaded twice")
+			}
+			for i, x := range batch.Records {
+				if string(x.Key) != fmt.Sprint(sent+i) {
+					t.Fatalf("seed %d: %s in the place of %d", seed, x.Key, sent+i)
+				}
+			}
+			base, stored = sent, f.records
+			sent += len(batch.Records)
+		}
+		if again == 0 {
+			t.Fatal("no array was used again")
+		}
+	}
+}
+
+// The arrays of a busy time do not stay for ever.
+func TestLaneGivesArraysBack(t *testing.T) {
+	l := idleLane(maxTableQueue)
+	put := func(key string) {
+		l.put(record{key: key, value: make([]byte, 90), done: func(int64, error) {}})
+	}
+	send := func() {
+		var f flight
+		l.load(&f)
+		l.tell(f.records, 0)
+		l.reuse(f.records)
+	}
+	for i := 0; l.bytes < maxTableQueue; i++ {
+		put(fmt.Sprint(i))
+	}
+	for len(l.queue) > 0 {
+		send()
+	}
+	for range 10 {
+		put("w")
+		send()
+	}
+	if n := cap(l.spare) + cap(l.queue) + cap(l.records) + cap(l.batched); n > 400 {
+		t.Errorf("%d places for one record at a time", n)
+	}
+	for _, x := range l.records[len(l.records):cap(l.records)] {
+		if x.Key != nil || x.Value != nil {
+			t.Fatal("a record of an earlier batch is held")
+		}
+	}
+}
+
 // While no request is answered, a lane takes no more than its share of memory, of one
 // busy wallet too: those who wait for its replaced rows count.
 func TestOneBusyWalletIsBounded(t *testing.T) {

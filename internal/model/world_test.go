@@ -238,8 +238,15 @@ func clone(x *row) *row {
 		return new(row)
 	}
 	c := *x
-	c.counter.Account.RecentIDs = slices.Clone(c.counter.Account.RecentIDs)
-	c.counter.Window.Cells = slices.Clone(c.counter.Window.Cells)
+	a, win := &x.counter.Account, &x.counter.Window // what is not written down is not copied
+	c.counter.Account = wallet.Account{
+		NextOffset: a.NextOffset, Balance: a.Balance, Deposits: a.Deposits, FirstAt: a.FirstAt, LastAt: a.LastAt,
+		RecentIDs: slices.Clone(a.RecentIDs), RecentKeys: slices.Clone(a.RecentKeys),
+	}
+	c.counter.Window = wallet.Window{
+		Rule: win.Rule, Cells: slices.Clone(win.Cells), Anchor: win.Anchor, OtherAnchor: win.OtherAnchor,
+		OtherIdle: win.OtherIdle, Past: slices.Clone(win.Past), RuleChanges: win.RuleChanges,
+	}
 	c.flag.RecentEventIDs = slices.Clone(c.flag.RecentEventIDs)
 	return &c
 }

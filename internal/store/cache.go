@@ -77,6 +77,10 @@ func (c *cache) sweep(written uint64) {
 	c.sweepAt = max(c.limit, c.size+c.limit/4)
 }
 
+// caughtUp is told that the disk has what it did not have before: the next sweep may
+// find more to drop than the last one did.
+func (c *cache) caughtUp() { c.sweepAt = c.limit }
+
 // drop drops those of the entries that are on disk.
 func (c *cache) drop(written uint64, which func(*entry) bool) {
 	for key, e := range c.entries {

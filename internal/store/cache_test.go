@@ -72,3 +72,25 @@ func TestCacheForgetsTheOldest(t *testing.T) {
 		}
 	}
 }
+
+// A disk that was slow for a while makes memory no larger for good.
+func TestCacheShrinksAgain(t *testing.T) {
+	const rows = 100
+	c := newCache(rows * (entrySize + 10))
+	for i := range 20 * rows {
+		e := c.renew(fmt.Sprintf("%05d", i), 0)
+		c.set(e, make([]byte, 5))
+		e.dirty = true
+	}
+	if c.size < 10*c.limit {
+		t.Fatal("something of which memory has more than the disk is gone")
+	}
+	for _, e := range c.entries {
+		e.dirty, e.batch = false, 1
+	}
+	c.caughtUp()
+	c.renew("00000", 1)
+	if c.size > c.limit {
+		t.Fatalf("%d bytes of %d", c.size, c.limit)
+	}
+}

@@ -492,6 +492,7 @@ func (s *Store) flush() error {
 		return s.failed
 	}
 	s.written = s.batch
+	s.rows.caughtUp()
 	return nil
 }
 

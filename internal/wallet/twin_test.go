@@ -71,12 +71,20 @@ func rule(threshold, period int64) wallet.Rule {
 	return wallet.Rule{Threshold: money(threshold), PeriodMs: period}
 }
 
-// clone is what a restart leaves of a row: nothing shared, no spare capacity.
+// clone is what a restart leaves of a row: nothing shared, no spare capacity, and nothing
+// that is not written down.
 func clone(c *wallet.Counter) *wallet.Counter {
-	n := *c
-	n.Account.RecentIDs = slices.Clip(slices.Clone(c.Account.RecentIDs))
-	n.Account.RecentKeys = slices.Clip(slices.Clone(c.Account.RecentKeys))
-	n.Window.Cells = slices.Clip(slices.Clone(c.Window.Cells))
+	a, w := &c.Account, &c.Window
+	n := wallet.Counter{
+		Account: wallet.Account{
+			NextOffset: a.NextOffset, Balance: a.Balance, Deposits: a.Deposits, FirstAt: a.FirstAt, LastAt: a.LastAt,
+			RecentIDs: slices.Clip(slices.Clone(a.RecentIDs)), RecentKeys: slices.Clip(slices.Clone(a.RecentKeys)),
+		},
+		Window: wallet.Window{
+			Rule: w.Rule, Cells: slices.Clip(slices.Clone(w.Cells)), Anchor: w.Anchor, OtherAnchor: w.OtherAnchor,
+			OtherIdle: w.OtherIdle, Past: slices.Clip(slices.Clone(w.Past)), RuleChanges: w.RuleChanges,
+		},
+	}
 	if c.Tip != nil {
 		tip := *c.Tip
 		n.Tip = &tip
