@@ -74,7 +74,10 @@ func (c *cache) sweep(written uint64) {
 	}
 	c.drop(written, func(e *entry) bool { return c.age(e) >= old })
 	c.drop(written, func(*entry) bool { return c.size > 3*c.limit/4 }) // all were written just now
-	c.sweepAt = max(c.limit, c.size+c.limit/4)
+	c.sweepAt = c.limit
+	if c.size > 3*c.limit/4 { // so much must stay that the next sweep has to be worth it
+		c.sweepAt = 2 * c.size
+	}
 }
 
 // caughtUp is told that the disk has what it did not have before: the next sweep may

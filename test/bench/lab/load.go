@@ -20,8 +20,8 @@ type Load struct {
 	// wallets the busiest gets 0.4 % of the deposits. Else they take turns.
 	Skewed bool
 	// PerSecond is how many deposits share a second of event time. With the skew it
-	// decides how full the windows are; 0: 100, which has a deposit find 9 others of
-	// its wallet within reach on average, and 64 where the wallet is the busiest.
+	// decides how full the windows are; 0: 100, with which 8 of a wallet's deposits lie
+	// in a period of two minutes on average, and 48 of the busiest's.
 	PerSecond int
 	// Crossings makes flag events in place of deposits.
 	Crossings bool
