@@ -65,7 +65,7 @@ func Fail(ctx goka.Context, err error) {
 // the topic was re-created under a table that was kept, and new messages would
 // be taken for old ones.
 func (e Env) CheckRow(ctx goka.Context, nextOffset int64) {
-	if nextOffset <= ctx.Offset() {
+	if nextOffset <= ctx.Offset() { // the log holds the message in hand, so it holds what came before
 		return
 	}
 	if high := e.HighWater(ctx.Topic(), ctx.Partition()); high > 0 && nextOffset > high {

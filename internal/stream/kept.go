@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/lovoo/goka"
-
-	"coinbit/internal/wallet"
 )
 
 // Kept is a row of a table whose codec is Keep's: as decoded, and as last encoded.
@@ -21,11 +19,11 @@ type Kept[T any] struct {
 // KeptRow narrows a value of such a table; a missing row is a wallet never seen.
 func KeptRow[T any](v any) (*Kept[T], error) { return loaded[Kept[T]](v) }
 
-// Codecs of rows that can be kept.
+// keepable is a codec whose rows can be kept.
 type keepable[T any] interface {
-	read(data []byte) (*T, *Malformed)
+	read(data []byte, row *T) *Malformed
 	write(row *T, w *written) []byte
-	slides(row *T) (ids, cells *wallet.Slide)
+	kept(row *T) // what was written is kept: its lists tell what changes from now on
 }
 
 // Keep is the codec of a table, as *Kept[T], that keeps the values it encodes, up to
@@ -72,8 +70,8 @@ func (k *keptCodec[T]) Encode(value any) ([]byte, error) {
 		return nil, fmt.Errorf("encode: want %T, got %T", row, value)
 	}
 	data := slices.Grow(k.codec.write(&row.Row, &row.was), ticketSize)
-	ids, cells := k.codec.slides(&row.Row)
-	row.was.note(data, ids, cells)
+	row.was.note(data)
+	k.codec.kept(&row.Row)
 	if row.was.data != nil {
 		shard := k.puts.Add(1) % uint32(len(k.shards))
 		if place, ok := k.shards[shard].put(row); ok {
@@ -92,11 +90,11 @@ func (k *keptCodec[T]) Decode(data []byte) (any, error) {
 			return row, nil
 		}
 	}
-	row, bad := k.codec.read(data)
-	if bad != nil {
+	row := new(Kept[T])
+	if bad := k.codec.read(data, &row.Row); bad != nil {
 		return bad, nil
 	}
-	return &Kept[T]{Row: *row}, nil
+	return row, nil
 }
 
 func (s *keptShard[T]) put(row *Kept[T]) (place uint32, ok bool) {

@@ -54,52 +54,53 @@ func (CounterEncoder) write(c *wallet.Counter, w *written) []byte {
 	return b
 }
 
-func (BalanceEncoder) slides(a *wallet.Account) (ids, cells *wallet.Slide) {
-	return a.IDSlide(), new(wallet.Slide)
-}
+func (BalanceEncoder) kept(a *wallet.Account) { a.Written() }
 
-func (CounterEncoder) slides(c *wallet.Counter) (ids, cells *wallet.Slide) {
-	return c.Account.IDSlide(), c.Window.CellSlide()
-}
+func (CounterEncoder) kept(c *wallet.Counter) { c.Written() }
 
 // Decode returns a *wallet.Account, or *Malformed for bytes that are no row. Its
 // error is always nil.
-func (e BalanceEncoder) Decode(data []byte) (any, error) { return either(e.read(data)) }
+func (e BalanceEncoder) Decode(data []byte) (any, error) {
+	a := new(wallet.Account)
+	if bad := e.read(data, a); bad != nil {
+		return bad, nil
+	}
+	return a, nil
+}
 
 // Decode returns a *wallet.Counter, or *Malformed for bytes that are no row. Its
 // error is always nil.
-func (e CounterEncoder) Decode(data []byte) (any, error) { return either(e.read(data)) }
-
-func either[T any](row *T, bad *Malformed) (any, error) {
-	if bad != nil {
+func (e CounterEncoder) Decode(data []byte) (any, error) {
+	c := new(wallet.Counter)
+	if bad := e.read(data, c); bad != nil {
 		return bad, nil
 	}
-	return row, nil
+	return c, nil
 }
 
-func (BalanceEncoder) read(data []byte) (*wallet.Account, *Malformed) {
-	a := new(wallet.Account)
+// read reads a row into a new a.
+func (BalanceEncoder) read(data []byte, a *wallet.Account) *Malformed {
 	if len(data) > 0 && readBalance(reader{rest: data}, a) {
-		return a, nil
+		return nil
 	}
-	return throughMessage(data, new(pb.Balance), AccountOf)
+	return throughMessage(data, new(pb.Balance), a, AccountOf)
 }
 
-func (CounterEncoder) read(data []byte) (*wallet.Counter, *Malformed) {
-	c := new(wallet.Counter)
+func (CounterEncoder) read(data []byte, c *wallet.Counter) *Malformed {
 	if len(data) > 0 && readCounter(reader{rest: data}, c) {
-		return c, nil
+		return nil
 	}
-	return throughMessage(data, new(pb.Counter), CounterOf)
+	return throughMessage(data, new(pb.Counter), c, CounterOf)
 }
 
-func throughMessage[M proto.Message, T any](data []byte, m M, load func(M) (T, error)) (*T, *Malformed) {
+func throughMessage[M proto.Message, T any](data []byte, m M, to *T, load func(M) (T, error)) *Malformed {
 	if bad := unmarshal(data, m); bad != nil {
-		return nil, bad
+		return bad
 	}
 	row, err := load(m)
 	if err != nil {
-		return nil, &Malformed{Reason: err.Error()}
+		return &Malformed{Reason: err.Error()}
 	}
-	return &row, nil
+	*to = row
+	return nil
 }

@@ -29,14 +29,12 @@ const (
 	rowGrowth = 32
 )
 
-// note keeps a row just written and has its lists tell what changes from now on.
-func (w *written) note(data []byte, ids, cells *wallet.Slide) {
+// note keeps a row just written.
+func (w *written) note(data []byte) {
 	w.data = data
 	if len(data) > maxSpan {
 		w.data = nil
 	}
-	ids.Dropped, ids.Same = 0, w.ids.n
-	cells.Dropped, cells.Same = 0, w.cells.n
 }
 
 // placed is where the columns of a list of n values stand in a row, by their field numbers.
@@ -61,10 +59,10 @@ type slide struct {
 }
 
 // list begins a slide over a list of n values.
-func (w *written) list(at *placed, n int, list *wallet.Slide) slide {
+func (w *written) list(at *placed, n int, list wallet.Slide) slide {
 	s := slide{data: w.data, at: at, was: at.n}
 	if w.data != nil && list.Same > 0 {
-		s.Slide = *list
+		s.Slide = list
 	}
 	at.n = n
 	return s

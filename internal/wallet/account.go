@@ -124,7 +124,7 @@ type Account struct {
 }
 
 // IDSlide is that of RecentIDs.
-func (a *Account) IDSlide() *Slide { return &a.ids }
+func (a *Account) IDSlide() Slide { return a.ids }
 
 // Key finds an Idempotency-Key among those the account remembers.
 func (a *Account) Key(h KeyHash) (KeyUse, bool) {

@@ -40,7 +40,7 @@ type Window struct {
 }
 
 // CellSlide is that of Cells.
-func (w *Window) CellSlide() *Slide { return &w.cells }
+func (w *Window) CellSlide() Slide { return w.cells }
 
 // PastRule was in force for the wallet's deposits below offset Upto.
 type PastRule struct {
