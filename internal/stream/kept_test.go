@@ -85,8 +85,8 @@ func keepChangesNothing[T any](t *testing.T, plain goka.Codec, keep func(memory 
 	for i, memory := range []int64{0, 100_000, 1 << 30} {
 		kept, h := keep(memory), newHistory(uint64(i))
 		table, twin := map[string][]byte{}, map[string][]byte{}
-		for i := range 12_000 {
-			key := fmt.Sprint(h.IntN(1 + h.IntN(12)))
+		for i := range 6_000 {
+			key := fmt.Sprint(h.IntN(1 + h.IntN(6)))
 			if h.IntN(10) == 0 && table[key] != nil {
 				table[key] = bytes.Clone(table[key]) // read from disk
 			}
