@@ -245,7 +245,7 @@ func clone(x *row) *row {
 	}
 	c.counter.Window = wallet.Window{
 		Rule: win.Rule, Cells: slices.Clone(win.Cells), Anchor: win.Anchor, OtherAnchor: win.OtherAnchor,
-		OtherIdle: win.OtherIdle, Past: slices.Clone(win.Past), RuleChanges: win.RuleChanges,
+		OtherIdle: win.OtherIdle, Step: win.Step, StepBefore: win.StepBefore, Past: slices.Clone(win.Past), RuleChanges: win.RuleChanges,
 	}
 	c.flag.RecentEventIDs = slices.Clone(c.flag.RecentEventIDs)
 	return &c

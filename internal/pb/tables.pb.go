@@ -324,13 +324,16 @@ type Window struct {
 	// Offset of the last deposit in each cell, minus the previous cell's.
 	OffsetDelta []int64 `protobuf:"zigzag64,7,rep,packed,name=offset_delta,json=offsetDelta,proto3" json:"offset_delta,omitempty"`
 	// Latest time of the stream of deposits in hand, and of another stream whose
-	// clock differs; see docs/decisions on the window.
+	// clock differs; see docs/decisions on the window, also for 13 and 14.
 	AnchorMs      int64  `protobuf:"varint,8,opt,name=anchor_ms,json=anchorMs,proto3" json:"anchor_ms,omitempty"`
 	OtherAnchorMs int64  `protobuf:"varint,9,opt,name=other_anchor_ms,json=otherAnchorMs,proto3" json:"other_anchor_ms,omitempty"`
 	OtherIdle     uint32 `protobuf:"varint,10,opt,name=other_idle,json=otherIdle,proto3" json:"other_idle,omitempty"`
 	// The latest rules before this one, oldest first, and how many there were.
-	Past          []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
-	RuleChanges   uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
+	Past        []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
+	RuleChanges uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
+	// The largest step of a stream forward, lately and some deposits before.
+	StepMs        int64 `protobuf:"varint,13,opt,name=step_ms,json=stepMs,proto3" json:"step_ms,omitempty"`
+	StepBeforeMs  int64 `protobuf:"varint,14,opt,name=step_before_ms,json=stepBeforeMs,proto3" json:"step_before_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +448,20 @@ func (x *Window) GetPast() []*PastRule {
 func (x *Window) GetRuleChanges() uint32 {
 	if x != nil {
 		return x.RuleChanges
+	}
+	return 0
+}
+
+func (x *Window) GetStepMs() int64 {
+	if x != nil {
+		return x.StepMs
+	}
+	return 0
+}
+
+func (x *Window) GetStepBeforeMs() int64 {
+	if x != nil {
+		return x.StepBeforeMs
 	}
 	return 0
 }
@@ -707,7 +724,7 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\aCounter\x12*\n" +
 	"\aaccount\x18\x01 \x01(\v2\x10.coinbit.AccountR\aaccount\x12'\n" +
 	"\x06window\x18\x02 \x01(\v2\x0f.coinbit.WindowR\x06window\x12#\n" +
-	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\x83\x03\n" +
+	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\xc2\x03\n" +
 	"\x06Window\x12!\n" +
 	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12$\n" +
 	"\x0efirst_ms_delta\x18\x02 \x03(\x03R\ffirstMsDelta\x12\x17\n" +
@@ -722,7 +739,9 @@ const file_proto_tables_proto_rawDesc = "" +
 	"other_idle\x18\n" +
 	" \x01(\rR\totherIdle\x12%\n" +
 	"\x04past\x18\v \x03(\v2\x11.coinbit.PastRuleR\x04past\x12!\n" +
-	"\frule_changes\x18\f \x01(\rR\vruleChanges\"N\n" +
+	"\frule_changes\x18\f \x01(\rR\vruleChanges\x12\x17\n" +
+	"\astep_ms\x18\r \x01(\x03R\x06stepMs\x12$\n" +
+	"\x0estep_before_ms\x18\x0e \x01(\x03R\fstepBeforeMs\"N\n" +
 	"\bPastRule\x12!\n" +
 	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12\x1f\n" +
 	"\vupto_offset\x18\x02 \x01(\x03R\n" +

@@ -259,6 +259,10 @@ func readWindow(r reader, w *wallet.Window) (ok bool) {
 			w.Past = append(w.Past, p)
 		case 12:
 			w.RuleChanges = uint32(r.number64())
+		case 13:
+			w.Step = int64(r.number64())
+		case 14:
+			w.StepBefore = int64(r.number64())
 		default:
 			r.bad = true
 		}

@@ -186,7 +186,7 @@ func window(m *pb.Window) (wallet.Window, error) {
 		return wallet.Window{}, nil
 	}
 	w := wallet.Window{Rule: loadRule(m.Rule), Anchor: m.AnchorMs, OtherAnchor: m.OtherAnchorMs, OtherIdle: m.OtherIdle,
-		RuleChanges: m.RuleChanges}
+		Step: m.StepMs, StepBefore: m.StepBeforeMs, RuleChanges: m.RuleChanges}
 	for _, past := range m.Past {
 		w.Past = append(w.Past, wallet.PastRule{Rule: loadRule(past.Rule), Upto: past.UptoOffset})
 	}
@@ -240,7 +240,8 @@ func optional(n, want int) bool { return n == 0 || n == want }
 func windowRow(w wallet.Window) *pb.Window {
 	cells := storeCells(w.Cells)
 	m := &pb.Window{
-		Rule: storeRule(w.Rule), AnchorMs: w.Anchor, OtherAnchorMs: w.OtherAnchor, OtherIdle: w.OtherIdle, RuleChanges: w.RuleChanges,
+		Rule: storeRule(w.Rule), AnchorMs: w.Anchor, OtherAnchorMs: w.OtherAnchor, OtherIdle: w.OtherIdle,
+		StepMs: w.Step, StepBeforeMs: w.StepBefore, RuleChanges: w.RuleChanges,
 		FirstMsDelta: cells.FirstMsDelta, SpanMs: cells.SpanMs, Units: cells.Units, Nanos: cells.Nanos,
 		Deposits: cells.Deposits, OffsetDelta: cells.OffsetDelta,
 	}

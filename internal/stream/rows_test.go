@@ -43,8 +43,8 @@ func TestGoldenBytes(t *testing.T) {
 		"Counter": {&pb.Counter{Account: account, Tip: evidence(), Window: &pb.Window{
 			Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}, FirstMsDelta: []int64{1}, SpanMs: []int64{2}, Units: []uint64{3},
 			Nanos: []uint32{4}, Deposits: []uint32{5}, OffsetDelta: []int64{-6}, AnchorMs: 7, OtherAnchorMs: 8, OtherIdle: 9,
-			Past: []*pb.PastRule{{Rule: &pb.Rule{ThresholdUnits: 1}, UptoOffset: 2}}, RuleChanges: 3}},
-			"0a28" + accountHex + "122a" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "400748085009" + "5a06" + "0a020801" + "1002" + "6003" + "1a16" + evidenceHex},
+			Past: []*pb.PastRule{{Rule: &pb.Rule{ThresholdUnits: 1}, UptoOffset: 2}}, RuleChanges: 3, StepMs: 4, StepBeforeMs: 5}},
+			"0a28" + accountHex + "122e" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "400748085009" + "5a06" + "0a020801" + "1002" + "6003" + "68047005" + "1a16" + evidenceHex},
 		"Flag": {&pb.Flag{NextOffset: 1, NextTip: 2, RemovedUpto: 3, OpRaised: true, RecentEventIds: []uint64{4}, Evidence: evidence(), Removals: 5, LastRemovalMs: 6, RaisedAtMs: 7},
 			"0801100218032001" + "2a080400000000000000" + "3216" + evidenceHex + "380540064807"},
 	} {

@@ -141,6 +141,8 @@ func appendWindow(b []byte, c *wallet.Window, w *written) []byte {
 		})
 	}
 	b = appendNumber(b, 12, uint64(c.RuleChanges))
+	b = appendNumber(b, 13, uint64(c.Step))
+	b = appendNumber(b, 14, uint64(c.StepBefore))
 	b, by := start.end(b)
 	w.cells.moved(by)
 	return b

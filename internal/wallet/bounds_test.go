@@ -110,7 +110,8 @@ func rowSize(c *wallet.Counter) int {
 	column(len(cells), func(i int) uint64 { return uint64(cells[i].Sum.Nanos) }, 0)
 	column(len(cells), func(i int) uint64 { return uint64(cells[i].Count) }, 1)
 	column(len(cells), func(i int) uint64 { return zig(cells[i].Offset - cells[max(0, i-1)].Offset*int64(min(i, 1))) }, math.MaxUint64)
-	for _, v := range []uint64{uint64(c.Window.Anchor), uint64(c.Window.OtherAnchor), uint64(c.Window.OtherIdle), uint64(c.Window.RuleChanges)} {
+	for _, v := range []uint64{uint64(c.Window.Anchor), uint64(c.Window.OtherAnchor), uint64(c.Window.OtherIdle), uint64(c.Window.RuleChanges),
+		uint64(c.Window.Step), uint64(c.Window.StepBefore)} {
 		field(v)
 	}
 	for _, past := range c.Window.Past {

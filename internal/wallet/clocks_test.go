@@ -9,14 +9,14 @@ import (
 )
 
 // twoClocks draws the deposits of two API instances, one of them ahead by skew,
-// over the given real time. Both keep arriving: neither is passed by more than
-// thirty times.
+// over the given real time. The slower one's come first, and both keep arriving:
+// neither is passed by more than thirty times.
 func twoClocks(r *rand.Rand, n int, step, skew int64) []arrival {
 	var list []arrival
 	now := int64(1_800_000_000_000)
 	share, run, fast := 1+r.IntN(9), 0, false
 	delay := pick[int64](r, 0, 1_000, late)
-	for range n {
+	for i := range n {
 		now += r.Int64N(step + 1)
 		if was := fast; true {
 			if fast = r.IntN(10) < share; fast == was {
@@ -27,7 +27,10 @@ func twoClocks(r *rand.Rand, n int, step, skew int64) []arrival {
 				run = 0
 			}
 		}
-		a := arrival{at: now, received: now + r.Int64N(delay+1), amount: draw(r)}
+		a := arrival{at: now, received: now + pick(r, 0, r.Int64N(delay+1), delay), amount: draw(r)}
+		if i < 2 {
+			fast, a.received = (i == 0) == (skew < 0), now
+		}
 		if fast {
 			a.at += skew
 		}
@@ -146,6 +149,32 @@ func TestClockNeverSeenLate(t *testing.T) {
 	lastCrosses(t, 120, append(tenths, 840))
 }
 
+// The faster clock is known by the step to it for as many deposits as a stream is
+// remembered, wherever steps are turned over.
+func TestStepIsRemembered(t *testing.T) {
+	const ahead = 650
+	for before := range int64(2 * 64) {
+		tenths := []int64{0, 90, 180, 270, 360}
+		for i := range before {
+			tenths = append(tenths, 400+i)
+		}
+		for i := range int64(63) {
+			tenths = append(tenths, ahead+530+i)
+		}
+		lastCrosses(t, 60, append(tenths, 595))
+	}
+}
+
+// One stream goes through old deposits faster than time; the other's windows stay.
+func TestImport(t *testing.T) {
+	const start = 100_000 // the other is at
+	tenths := []int64{start, start + 10}
+	for i := range int64(60) {
+		tenths = append(tenths, 1_000+1_000*i)
+	}
+	lastCrosses(t, 120, append(tenths, start+1_000))
+}
+
 // What is kept grows with the deposits in a period and the clocks' number, not
 // with how far the clocks are apart or how long they have been running.
 func TestKeepsNoMoreThanNeeded(t *testing.T) {
@@ -165,5 +194,25 @@ func TestKeepsNoMoreThanNeeded(t *testing.T) {
 			}
 		}
 		t.Log(skew, len(c.Window.Cells))
+	}
+}
+
+// A wallet that deposits now and then looks as if two clocks served it. What is kept
+// is bounded by its longest pause all the same.
+func TestKeepsLittleOfQuietWallets(t *testing.T) {
+	for mean, most := range map[float64]float64{1: 165, 5: 40, 15: 20, 30: 14, 60: 11, 300: 5} {
+		r := rand.New(rand.NewPCG(1, uint64(mean)))
+		c, rl := &wallet.Counter{}, rule(10_000*billion, 120_000)
+		at, cells, n := int64(1_800_000_000_000), 0, int64(5_000)
+		for i := range n {
+			at += int64(1_000 * mean * r.ExpFloat64())
+			c.Apply(wallet.Deposit{Amount: money(1), At: at, Offset: i}, rl)
+			cells += len(c.Window.Cells)
+		}
+		got := float64(cells) / float64(n)
+		t.Logf("one in %v s: %.1f in a period, %.1f kept", mean, 120/mean, got)
+		if got > most {
+			t.Errorf("one in %v s: %.1f are kept on average, want %.1f at most", mean, got, most)
+		}
 	}
 }

@@ -11,8 +11,8 @@ const (
 	columnHead = 4
 	maxRule    = 3*11 + columnHead
 	// maxFixed bounds what does not grow: the account's six numbers, the window's
-	// rules and anchors, and the evidence, each field at its longest.
-	maxFixed = 6*11 + maxRule + maxPast*(maxRule+11+columnHead) + 4*11 + (columnHead + 7*11 + maxRule) + 2*columnHead
+	// rules, anchors and steps, and the evidence, each field at its longest.
+	maxFixed = 6*11 + maxRule + maxPast*(maxRule+11+columnHead) + 6*11 + (columnHead + 7*11 + maxRule) + 2*columnHead
 )
 
 // sizeWithoutCells bounds all of the row but the window's cells, in bytes.

@@ -1,21 +1,25 @@
 package wallet
 
-import (
-	"cmp"
-	"slices"
-)
-
 // Two API instances whose clocks differ send two streams of deposits, each in
 // order up to lateness. Pruning by the largest time seen would let the faster
 // clock empty the slower one's windows; so a window follows up to two streams
 // and keeps what a next deposit of either can need. It cannot know the streams:
 // it only sees times go forward and back by more than lateness, which a quiet
 // hour of one stream does too. Where in doubt it keeps more.
+//
+// How far the slower clock can be behind is bounded by steps forward: the faster
+// one's first deposit after one of the slower's steps ahead by what the clocks
+// differ, but for 2 lateness at most, and by the time in between. From there on
+// both clocks go equally fast, so the slower one is never further behind than the
+// largest step was.
 const (
-	// What is kept before every window. With lateness L, a faster clock shows
-	// itself by a step forward of more than L unless it is off by 3 L or less;
-	// unseen, it leaves the slower one's deposits up to 4 L behind.
+	// What is kept before every window where no step shows. With lateness L, a faster
+	// clock shows itself by a step forward of more than L unless it is off by 3 L or
+	// less; unseen, it leaves the slower one's deposits up to 4 L behind.
 	slack = 4 * lateness
+	// unsure is how far before where the other stream is thought to be it may go on:
+	// the deposits it was last measured by, and its next, may each have been late.
+	unsure = 2 * lateness
 	// maxIdle is how many deposits may pass a stream by before it is forgotten.
 	maxIdle = 64
 )
@@ -26,15 +30,11 @@ func (w *Window) reach() int64 { return w.period() + slack }
 
 // follow notes that a deposit came at time t.
 func (w *Window) follow(t int64) {
-	if t == 0 {
-		t = 1 // 0 is no anchor; a millisecond is far within lateness
-	}
+	t = anchorAt(t)
 	switch hi, lo := w.anchors(); {
 	case w.Anchor == 0:
 		w.Anchor = t
-	case w.OtherAnchor == 0 && t >= hi-lateness && t <= hi+lateness:
-		w.Anchor = max(hi, t)
-	case w.OtherAnchor == 0 || t > hi+w.reach() || t < lo-lateness:
+	case t > hi+w.reach() || t < lo-unsure || w.OtherAnchor == 0 && t < lo-lateness:
 		// A second stream, or a third: in place of the one not in hand.
 		w.Anchor, w.OtherAnchor, w.OtherIdle = t, w.Anchor, 0
 	case t >= hi-lateness:
@@ -44,47 +44,35 @@ func (w *Window) follow(t int64) {
 	}
 }
 
-// advance moves one of the two streams on to t. A stream that was passed by
-// maxIdle times is forgotten.
-func (w *Window) advance(anchor, t int64) {
-	if anchor != w.Anchor {
-		w.Anchor, w.OtherAnchor, w.OtherIdle = max(anchor, t), w.Anchor, 0
-		return
+// anchorAt is a time as an anchor: 0 is none, and a millisecond is far within lateness.
+func anchorAt(t int64) int64 {
+	if t == 0 {
+		return 1
 	}
-	w.Anchor = max(anchor, t)
-	if w.OtherIdle++; w.OtherIdle >= maxIdle {
-		w.OtherAnchor, w.OtherIdle = w.trailing(), 0
-	}
+	return t
 }
 
-// trailing finds, among the last maxIdle arrivals, a stream that steps forward
-// of the one in hand may have hidden: the earliest time that was stepped from
-// or gone back to by more than lateness, within reach; 0 for none.
-func (w *Window) trailing() int64 {
-	recent := make([]Cell, 0, maxCells+1)
-	for _, c := range w.Cells {
-		if c.First <= w.Anchor && c.Last >= w.Anchor-w.reach() {
-			recent = append(recent, c)
+// advance moves one of the two streams, thought to be at anchor, on to t. A stream that
+// was passed by maxIdle times is forgotten, and so are steps after as many to twice as
+// many deposits.
+func (w *Window) advance(anchor, t int64) {
+	step := t - anchor
+	switch {
+	case anchor != w.Anchor:
+		w.OtherAnchor, w.OtherIdle = w.Anchor, 0
+	case w.OtherIdle+1 >= maxIdle:
+		w.OtherAnchor, w.OtherIdle = 0, 0
+		w.Step, w.StepBefore = 0, w.Step
+	default:
+		w.OtherIdle++
+		if w.OtherAnchor != 0 && w.OtherAnchor < anchor && step > 0 {
+			w.OtherAnchor = anchorAt(w.OtherAnchor + step) // time goes by for it too
 		}
 	}
-	slices.SortFunc(recent, func(a, b Cell) int { return cmp.Compare(a.Offset, b.Offset) })
-	recent = recent[max(0, len(recent)-maxIdle):]
-
-	lowest := w.Anchor
-	hi := recent[0].Last // the deposit in hand is among them
-	for _, c := range recent[1:] {
-		switch t := c.First; {
-		case t > hi+lateness:
-			lowest = min(lowest, hi)
-		case t < hi-lateness:
-			lowest = min(lowest, t)
-		}
-		hi = max(hi, c.Last)
+	if step > lateness && step <= w.reach() {
+		w.Step = max(w.Step, step)
 	}
-	if lowest == w.Anchor {
-		return 0
-	}
-	return lowest
+	w.Anchor = max(anchor, t)
 }
 
 // anchors returns the later and the earlier stream's; both are Anchor when one
@@ -97,18 +85,14 @@ func (w *Window) anchors() (hi, lo int64) {
 }
 
 // prune drops the cells that neither stream's next deposit can need: before it,
-// a period and some slack; after it, where another clock may have been ahead.
+// a period and how far behind a slower clock may be; after it, where another clock may
+// have been ahead.
 func (w *Window) prune() {
 	reach := w.reach()
+	before := reach - lateness + max(lateness, w.Step, w.StepBefore)
 	hi, lo := w.anchors()
-	// Too far apart to share windows, each stream may hide another within its reach,
-	// for a stream that was at rest is a stream all the same.
-	apart := hi-lo > reach
 	needed := func(c *Cell) bool {
-		if apart {
-			return c.Last > hi-2*reach && c.First <= hi+reach || c.Last > lo-2*reach && c.First <= lo+reach
-		}
-		return c.Last > lo-reach && c.First <= hi+reach
+		return c.Last > lo-before && c.First <= lo+reach || c.Last > hi-before && c.First <= hi+reach
 	}
 	first := 0
 	for ; !needed(&w.Cells[first]); first++ { // the deposit in hand is needed
@@ -116,7 +100,7 @@ func (w *Window) prune() {
 	}
 	w.Cells = w.Cells[first:]
 	w.cells.drop(first)
-	if !apart && w.Cells[len(w.Cells)-1].First <= hi+reach {
+	if hi-lo <= reach && w.Cells[len(w.Cells)-1].First <= hi+reach {
 		return // in order, so all between are needed too
 	}
 	kept := w.Cells[:0]

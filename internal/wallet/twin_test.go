@@ -82,7 +82,7 @@ func clone(c *wallet.Counter) *wallet.Counter {
 		},
 		Window: wallet.Window{
 			Rule: w.Rule, Cells: slices.Clip(slices.Clone(w.Cells)), Anchor: w.Anchor, OtherAnchor: w.OtherAnchor,
-			OtherIdle: w.OtherIdle, Past: slices.Clip(slices.Clone(w.Past)), RuleChanges: w.RuleChanges,
+			OtherIdle: w.OtherIdle, Step: w.Step, StepBefore: w.StepBefore, Past: slices.Clip(slices.Clone(w.Past)), RuleChanges: w.RuleChanges,
 		},
 	}
 	if c.Tip != nil {
