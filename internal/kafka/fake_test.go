@@ -15,8 +15,13 @@ type fakeSession struct {
 	claims                      map[string][]int32
 }
 
-func newFakeSession() *fakeSession {
-	return &fakeSession{marks: make(map[topicPartition][]int64)}
+// newFakeSession has a claim on each of so many partitions of deposit.
+func newFakeSession(partitions int32) *fakeSession {
+	s := &fakeSession{marks: make(map[topicPartition][]int64), claims: make(map[string][]int32)}
+	for p := range partitions {
+		s.claims["deposit"] = append(s.claims["deposit"], p)
+	}
+	return s
 }
 
 func (s *fakeSession) Context() context.Context   { return context.Background() }
@@ -71,9 +76,9 @@ func (c *fakeClaim) setHigh(high int64) {
 	c.high = high
 }
 
-// deliver sends a message through and takes it as Goka would.
-func (c *fakeClaim) deliver(tracked sarama.ConsumerGroupClaim, offset int64) *sarama.ConsumerMessage {
+// deliver has sarama deliver a message.
+func (c *fakeClaim) deliver(f *Inflight, offset int64) *sarama.ConsumerMessage {
 	m := &sarama.ConsumerMessage{Topic: c.topic, Partition: c.partition, Offset: offset}
-	c.in <- m
-	return <-tracked.Messages()
+	f.OnConsume(m)
+	return m
 }

@@ -27,7 +27,9 @@ type Owner interface {
 // session ends the processor.
 func (c *Client) GroupBuilder(inflight *Inflight, owner Owner) goka.ConsumerGroupBuilder {
 	return func(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
-		inner, err := sarama.NewConsumerGroup(brokers, group, c.groupConfig(clientID))
+		cfg := c.groupConfig(clientID)
+		cfg.Consumer.Interceptors = []sarama.ConsumerInterceptor{inflight}
+		inner, err := sarama.NewConsumerGroup(brokers, group, cfg)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +144,7 @@ func (g *consumerGroup) session(ctx context.Context, topics []string, h sarama.C
 	return g.ConsumerGroup.Consume(ctx, topics, h)
 }
 
-// handler passes Goka a session and claims that keep count of what is in flight.
+// handler passes Goka a session that keeps count of what is in flight.
 type handler struct {
 	sarama.ConsumerGroupHandler
 	inflight *Inflight
@@ -192,7 +194,6 @@ func (h handler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.ConsumerGr
 	if err := h.owner.Resume(s.Context(), c.Topic(), c.Partition(), c.InitialOffset()); err != nil {
 		return err
 	}
-	tracked, stop := h.inflight.claim(s, c)
-	defer stop()
-	return h.ConsumerGroupHandler.ConsumeClaim(h.inflight.session(s), tracked)
+	h.inflight.claim(c)
+	return h.ConsumerGroupHandler.ConsumeClaim(h.inflight.session(s), c)
 }

@@ -148,14 +148,14 @@ func TestConsumeEndsWithItsContext(t *testing.T) {
 // Goka gets the session and the claim that keep count.
 func TestHandlerHandsOutTheTracked(t *testing.T) {
 	f := &Inflight{}
-	inner := newFakeSession()
+	inner := newFakeSession(1)
 	c := newFakeClaim("deposit", 0, 0)
 	goka := &fakeHandler{t: t, inner: inner}
 	h := handler{goka, f, &fakeOwner{}}
 	must(t, h.Setup(inner))
 	done := make(chan error, 1)
 	go func() { done <- h.ConsumeClaim(inner, c) }()
-	c.in <- &sarama.ConsumerMessage{Topic: "deposit", Offset: 0}
+	c.in <- c.deliver(f, 0)
 	close(c.in)
 	must(t, <-done)
 	must(t, h.Cleanup(inner))
@@ -183,7 +183,7 @@ func (o *fakeOwner) Resume(context.Context, string, int32, int64) error { return
 
 // Goka must not recover what is not claimed, nor read on where it may not.
 func TestHandlerClaimsFirst(t *testing.T) {
-	inner := newFakeSession()
+	inner := newFakeSession(1)
 	inner.claims = map[string][]int32{"deposit": {1, 0}, "flag_wallet": {0, 1}}
 	goka := &fakeHandler{t: t, inner: inner}
 	owner := &fakeOwner{}

@@ -3,6 +3,7 @@ package kafka
 import (
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -17,8 +18,7 @@ type Inflight struct {
 	// before it are. It must be quick.
 	OnMarked func(m *sarama.ConsumerMessage)
 
-	mu      sync.Mutex
-	current *session
+	current atomic.Pointer[session]
 }
 
 type topicPartition struct {
@@ -30,58 +30,68 @@ type topicPartition struct {
 type session struct {
 	sarama.ConsumerGroupSession
 	onMarked func(m *sarama.ConsumerMessage)
-
-	mu     sync.Mutex
-	claims map[topicPartition]*claim
+	claims   map[topicPartition]*claim // never changed
 }
 
 // begin starts the book of a new session; the last one's is forgotten, and what
 // it had in flight is delivered again.
 func (f *Inflight) begin(s sarama.ConsumerGroupSession) sarama.ConsumerGroupSession {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.current = &session{ConsumerGroupSession: s, onMarked: f.OnMarked, claims: make(map[topicPartition]*claim)}
-	return f.current
+	next := &session{ConsumerGroupSession: s, onMarked: f.OnMarked, claims: make(map[topicPartition]*claim)}
+	for topic, partitions := range s.Claims() {
+		for _, p := range partitions {
+			next.claims[topicPartition{topic, p}] = &claim{target: unknown}
+		}
+	}
+	f.current.Store(next)
+	return next
 }
 
 func (f *Inflight) session(s sarama.ConsumerGroupSession) sarama.ConsumerGroupSession {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.current == nil || f.current.ConsumerGroupSession != s {
+	cur := f.current.Load()
+	if cur == nil || cur.ConsumerGroupSession != s {
 		return s // cannot be: sarama runs one session at a time
 	}
-	return f.current
+	return cur
 }
 
-// claim wraps c; stop ends its goroutine.
-func (f *Inflight) claim(s sarama.ConsumerGroupSession, c sarama.ConsumerGroupClaim) (tracked sarama.ConsumerGroupClaim, stop func()) {
-	f.mu.Lock()
-	cur := f.current
-	f.mu.Unlock()
-	k := &claim{
-		ConsumerGroupClaim: c, out: make(chan *sarama.ConsumerMessage, 256),
-		next: max(0, c.InitialOffset()), target: unknown, started: time.Now(),
+// claim is told of a claim from which Goka is about to read.
+func (f *Inflight) claim(c sarama.ConsumerGroupClaim) {
+	k := f.lookup(c.Topic(), c.Partition())
+	if k == nil {
+		return // cannot be: a session tells its claims at once
 	}
-	cur.mu.Lock()
-	cur.claims[topicPartition{c.Topic(), c.Partition()}] = k
-	cur.mu.Unlock()
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() { defer wg.Done(); k.pump(done) }()
-	return k, func() { close(done); wg.Wait() }
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.of, k.started = c, time.Now()
+	if k.next == 0 { // else a message came already
+		k.next = max(0, c.InitialOffset())
+	}
 }
 
 func (f *Inflight) lookup(topic string, partition int32) *claim {
-	f.mu.Lock()
-	cur := f.current
-	f.mu.Unlock()
+	cur := f.current.Load()
 	if cur == nil {
 		return nil
 	}
-	cur.mu.Lock()
-	defer cur.mu.Unlock()
 	return cur.claims[topicPartition{topic, partition}]
+}
+
+// OnConsume is sarama's ConsumerInterceptor: it sees each message right before the
+// claim delivers it, one with which delivery begins anew a second time.
+func (f *Inflight) OnConsume(m *sarama.ConsumerMessage) {
+	k := f.lookup(m.Topic, m.Partition)
+	if k == nil {
+		return // of no group, as the rows of a table
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch n := len(k.queue); {
+	case n == 0:
+		k.next = m.Offset
+	case k.queue[n-1].msg.Offset >= m.Offset:
+		return
+	}
+	k.queue = append(k.queue, delivered{msg: m})
 }
 
 // Message is the record delivered at a position, as it came; nil when it is not
@@ -101,32 +111,25 @@ func (f *Inflight) Message(topic string, partition int32, offset int64) *sarama.
 
 // HighWater is the high watermark of a claimed partition, 0 when unknown.
 func (f *Inflight) HighWater(topic string, partition int32) int64 {
-	if k := f.lookup(topic, partition); k != nil {
-		return k.HighWaterMarkOffset()
+	k := f.lookup(topic, partition)
+	if k == nil {
+		return 0
 	}
-	return 0
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.high()
 }
 
 // Lag tells for each partition of the session how many messages are not applied
 // yet, and whether everything that was there when its claim began is applied.
 func (f *Inflight) Lag(each func(topic string, partition int32, lag int64, caughtUp bool)) {
-	f.mu.Lock()
-	cur := f.current
-	f.mu.Unlock()
+	cur := f.current.Load()
 	if cur == nil {
 		return
 	}
-	cur.mu.Lock()
-	defer cur.mu.Unlock()
-	for topic, partitions := range cur.Claims() {
-		for _, p := range partitions {
-			if k := cur.claims[topicPartition{topic, p}]; k != nil {
-				lag, caughtUp := k.lag()
-				each(topic, p, lag, caughtUp)
-			} else {
-				each(topic, p, 0, false)
-			}
-		}
+	for p, k := range cur.claims {
+		lag, caughtUp := k.lag()
+		each(p.topic, p.partition, lag, caughtUp)
 	}
 }
 
@@ -136,9 +139,7 @@ func Delay(m *sarama.ConsumerMessage) time.Duration { return time.Since(m.Timest
 // MarkOffset notes that the message before offset is done and marks the end of
 // the contiguous run of done messages, if it grew.
 func (s *session) MarkOffset(topic string, partition int32, offset int64, metadata string) {
-	s.mu.Lock()
 	k := s.claims[topicPartition{topic, partition}]
-	s.mu.Unlock()
 	if k == nil {
 		return
 	}
@@ -165,27 +166,35 @@ func (s *session) MarkOffset(topic string, partition int32, offset int64, metada
 	s.ConsumerGroupSession.MarkOffset(topic, partition, k.next, metadata)
 }
 
-// claim is a sarama claim that remembers what it delivered.
+// claim is a partition of a session, and what it delivered.
 type claim struct {
-	sarama.ConsumerGroupClaim
-	out chan *sarama.ConsumerMessage
-
-	started time.Time
-
-	mu     sync.Mutex
-	queue  []delivered // ascending offsets
-	next   int64       // the offset after the contiguous run of done messages
-	target int64       // the first high watermark seen, or unknown
+	mu      sync.Mutex
+	of      sarama.ConsumerGroupClaim // nil until Goka reads from it
+	started time.Time                 // when it did
+	queue   []delivered               // ascending offsets
+	next    int64                     // the offset after the contiguous run of done messages
+	target  int64                     // the first high watermark seen, or unknown
 }
 
 const unknown = -1
+
+// high is the high watermark, 0 when unknown. It needs k.mu.
+func (k *claim) high() int64 {
+	if k.of == nil {
+		return 0
+	}
+	return k.of.HighWaterMarkOffset()
+}
 
 // lag is the distance to the high watermark. sarama says 0 before its first
 // fetch and for an empty partition alike, so 0 counts once a second has passed.
 func (k *claim) lag() (n int64, caughtUp bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	high := k.HighWaterMarkOffset()
+	if k.of == nil {
+		return 0, false
+	}
+	high := k.high()
 	if k.target == unknown && (high > 0 || time.Since(k.started) > time.Second) {
 		k.target = high
 	}
@@ -197,36 +206,11 @@ type delivered struct {
 	done bool
 }
 
-// Messages is what Goka reads.
-func (k *claim) Messages() <-chan *sarama.ConsumerMessage { return k.out }
-
-func (k *claim) pump(done <-chan struct{}) {
-	defer close(k.out)
-	for {
-		select {
-		case m, ok := <-k.ConsumerGroupClaim.Messages():
-			if !ok {
-				return
-			}
-			k.mu.Lock()
-			if len(k.queue) == 0 {
-				k.next = m.Offset
-			}
-			k.queue = append(k.queue, delivered{msg: m})
-			k.mu.Unlock()
-			select {
-			case k.out <- m:
-			case <-done:
-				return
-			}
-		case <-done:
-			return
-		}
-	}
-}
-
 // find is the index of offset in the queue, -1 when it is not there.
 func (k *claim) find(offset int64) int {
+	if len(k.queue) > 0 && k.queue[0].msg.Offset == offset {
+		return 0 // nearly always: answers come in order
+	}
 	i := sort.Search(len(k.queue), func(i int) bool { return k.queue[i].msg.Offset >= offset })
 	if i < len(k.queue) && k.queue[i].msg.Offset == offset {
 		return i

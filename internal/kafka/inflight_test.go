@@ -16,13 +16,13 @@ import (
 func TestMarksAreAContiguousPrefix(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		inner := newFakeSession()
+		inner := newFakeSession(3)
 		var stored []int64
 		f := &Inflight{OnMarked: func(m *sarama.ConsumerMessage) { stored = append(stored, m.Offset) }}
 		s := f.begin(inner)
 		at := r.Int64N(50)
 		c := newFakeClaim("deposit", 2, at)
-		tracked, stop := f.claim(inner, c)
+		f.claim(c)
 
 		var delivered []int64 // the naive twin: all of them, and which are done
 		done := make(map[int64]bool)
@@ -40,7 +40,7 @@ func TestMarksAreAContiguousPrefix(t *testing.T) {
 		for range 200 {
 			if r.IntN(2) == 0 {
 				at += 1 + max(0, r.Int64N(12)-8) // compaction and control records leave gaps
-				m := c.deliver(tracked, at)
+				m := c.deliver(f, at)
 				if m.Offset != at {
 					t.Fatalf("delivered %d, want %d", m.Offset, at)
 				}
@@ -78,20 +78,18 @@ func TestMarksAreAContiguousPrefix(t *testing.T) {
 		if !slices.Equal(stored, prefix) {
 			t.Fatalf("seed %d: OnMarked saw %v, want %v", seed, stored, prefix)
 		}
-		stop()
 	}
 }
 
 // What is not known changes nothing.
 func TestStrayMarks(t *testing.T) {
 	f := &Inflight{}
-	inner := newFakeSession()
+	inner := newFakeSession(3)
 	s := f.begin(inner)
 	c := newFakeClaim("deposit", 0, 5)
-	tracked, stop := f.claim(inner, c)
-	defer stop()
-	c.deliver(tracked, 5)
-	c.deliver(tracked, 6)
+	f.claim(c)
+	c.deliver(f, 5)
+	c.deliver(f, 6)
 	for _, o := range []int64{0, 5, 8, 100, -1} {
 		s.MarkOffset("deposit", 0, o, "")
 	}
@@ -110,16 +108,14 @@ func TestStrayMarks(t *testing.T) {
 // only.
 func TestAFailureHoldsLaterMarks(t *testing.T) {
 	f := &Inflight{}
-	inner := newFakeSession()
+	inner := newFakeSession(3)
 	s := f.begin(inner)
 	a, b := newFakeClaim("deposit", 0, 0), newFakeClaim("deposit", 1, 0)
-	ta, stopA := f.claim(inner, a)
-	defer stopA()
-	tb, stopB := f.claim(inner, b)
-	defer stopB()
+	f.claim(a)
+	f.claim(b)
 	for o := range int64(100) {
-		a.deliver(ta, o)
-		b.deliver(tb, o)
+		a.deliver(f, o)
+		b.deliver(f, o)
 		if o != 42 {
 			s.MarkOffset("deposit", 0, o+1, "")
 		}
@@ -140,16 +136,14 @@ func TestMessageIsTheOriginal(t *testing.T) {
 		t.Fatal("a message before any session")
 	}
 	f.Lag(func(string, int32, int64, bool) { t.Error("lag before any session") })
-	inner := newFakeSession()
+	inner := newFakeSession(3)
 	f.begin(inner)
 	c := newFakeClaim("deposit", 0, 0)
-	tracked, stop := f.claim(inner, c)
-	defer stop()
+	f.claim(c)
 	m := &sarama.ConsumerMessage{Topic: "deposit", Offset: 7, Value: []byte{}, Headers: []*sarama.RecordHeader{
 		{Key: []byte("a"), Value: []byte("1")}, {Key: []byte("a"), Value: nil},
 	}}
-	c.in <- m
-	<-tracked.Messages()
+	f.OnConsume(m)
 	if got := f.Message("deposit", 0, 7); got != m {
 		t.Fatalf("got %v, want the very same record", got)
 	}
@@ -169,23 +163,21 @@ func TestMessageIsTheOriginal(t *testing.T) {
 // answer to the old session reaches only the old session.
 func TestANewSessionForgets(t *testing.T) {
 	f := &Inflight{}
-	first, second := newFakeSession(), newFakeSession()
+	first, second := newFakeSession(3), newFakeSession(3)
 	s1 := f.begin(first)
 	c1 := newFakeClaim("deposit", 0, 0)
-	t1, stop1 := f.claim(first, c1)
-	c1.deliver(t1, 0)
-	c1.deliver(t1, 1)
+	f.claim(c1)
+	c1.deliver(f, 0)
+	c1.deliver(f, 1)
 	s1.MarkOffset("deposit", 0, 2, "")
-	stop1()
 
 	s2 := f.begin(second)
 	if f.Message("deposit", 0, 1) != nil {
 		t.Fatal("the old session's message is still there")
 	}
 	c2 := newFakeClaim("deposit", 0, 0)
-	t2, stop2 := f.claim(second, c2)
-	defer stop2()
-	c2.deliver(t2, 0)
+	f.claim(c2)
+	c2.deliver(f, 0)
 	s1.MarkOffset("deposit", 0, 1, "") // late
 	if first.committed("deposit", 0) != 2 || second.committed("deposit", 0) != -1 {
 		t.Fatalf("marked %v and %v", first.marks, second.marks)
@@ -227,25 +219,24 @@ func TestLag(t *testing.T) {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
 	}
-	inner := newFakeSession()
-	inner.claims = map[string][]int32{"deposit": {3}}
+	inner := newFakeSession(0)
+	inner.claims["deposit"] = []int32{3}
 	s := f.begin(inner)
 	expect(lag{0, false}) // its claim has not begun
 	c := newFakeClaim("deposit", 3, 10)
-	tracked, stop := f.claim(inner, c)
-	defer stop()
+	f.claim(c)
 	expect(lag{0, false}) // sarama has not fetched yet
 	c.setHigh(12)
 	expect(lag{2, false})
-	c.deliver(tracked, 10)
-	c.deliver(tracked, 11)
+	c.deliver(f, 10)
+	c.deliver(f, 11)
 	expect(lag{2, false}) // delivered is not applied
 	s.MarkOffset("deposit", 3, 12, "")
 	expect(lag{2, false})
 	c.setHigh(20) // what comes later does not move the target
 	s.MarkOffset("deposit", 3, 11, "")
 	expect(lag{8, true})
-	c.deliver(tracked, 19) // the log has a gap
+	c.deliver(f, 19) // the log has a gap
 	s.MarkOffset("deposit", 3, 20, "")
 	expect(lag{0, true})
 }
@@ -253,10 +244,9 @@ func TestLag(t *testing.T) {
 // An empty partition is caught up once sarama has had time for a fetch.
 func TestLagOfAnEmptyPartition(t *testing.T) {
 	f := &Inflight{}
-	inner := newFakeSession()
+	inner := newFakeSession(3)
 	f.begin(inner)
-	_, stop := f.claim(inner, newFakeClaim("deposit", 0, sarama.OffsetOldest))
-	defer stop()
+	f.claim(newFakeClaim("deposit", 0, sarama.OffsetOldest))
 	k := f.lookup("deposit", 0)
 	if n, caughtUp := k.lag(); n != 0 || caughtUp {
 		t.Fatalf("lag %d, %t", n, caughtUp)
@@ -269,33 +259,28 @@ func TestLagOfAnEmptyPartition(t *testing.T) {
 	}
 }
 
-// stop ends the pump when Goka has stopped reading, and the pump ends by itself
-// when sarama closes its channel.
-func TestClaimEnds(t *testing.T) {
-	for _, how := range []string{"blocked", "idle", "closed"} {
-		t.Run(how, func(t *testing.T) {
-			f := &Inflight{}
-			inner := newFakeSession()
-			f.begin(inner)
-			c := newFakeClaim("deposit", 0, 0)
-			tracked, stop := f.claim(inner, c)
-			switch how {
-			case "blocked":
-				for o := range int64(257) { // one more than fits
-					c.in <- &sarama.ConsumerMessage{Offset: o}
-				}
-			case "closed":
-				close(c.in)
-			}
-			stop()
-			n := 0
-			for range tracked.Messages() {
-				n++
-			}
-			if how == "blocked" && n != 256 {
-				t.Fatalf("%d messages were buffered", n)
-			}
-		})
+// A message with which sarama begins to deliver anew is in flight once, and what no
+// session claims is nobody's.
+func TestDeliveredTwice(t *testing.T) {
+	f := &Inflight{}
+	newFakeClaim("deposit", 0, 0).deliver(f, 1)
+	inner := newFakeSession(1)
+	s := f.begin(inner)
+	c := newFakeClaim("deposit", 0, 0)
+	for _, o := range []int64{4, 5, 5, 6} { // also before Goka reads from the claim
+		c.deliver(f, o)
+	}
+	f.claim(c)
+	newFakeClaim("balance-table", 0, 0).deliver(f, 1)
+	f.claim(newFakeClaim("balance-table", 0, 0))
+	for _, o := range []int64{6, 5, 4} {
+		if got := inner.committed("deposit", 0); got != -1 {
+			t.Fatalf("marked %d before 4 is done", got)
+		}
+		s.MarkOffset("deposit", 0, o+1, "")
+	}
+	if got := inner.committed("deposit", 0); got != 7 {
+		t.Fatalf("marked %d, want 7", got)
 	}
 }
 
@@ -308,13 +293,12 @@ func TestDelay(t *testing.T) {
 
 func BenchmarkMark(b *testing.B) {
 	f := &Inflight{}
-	inner := newFakeSession()
+	inner := newFakeSession(3)
 	s := f.begin(inner)
 	c := newFakeClaim("deposit", 0, 0)
-	tracked, stop := f.claim(inner, c)
-	defer stop()
+	f.claim(c)
 	for o := range int64(b.N) {
-		c.deliver(tracked, o)
+		c.deliver(f, o)
 		s.MarkOffset("deposit", 0, o+1, "")
 		if o%1000 == 0 {
 			inner.marks = map[topicPartition][]int64{}
