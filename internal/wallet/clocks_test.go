@@ -9,15 +9,15 @@ import (
 )
 
 // twoClocks draws the deposits of two API instances, one of them ahead by skew,
-// over the given real time. The slower one's come first, and both keep arriving:
+// with pauses in between. The slower one's come first, and both keep arriving:
 // neither is passed by more than thirty times.
-func twoClocks(r *rand.Rand, n int, step, skew int64) []arrival {
+func twoClocks(r *rand.Rand, n int, skew int64, pause func() int64) []arrival {
 	var list []arrival
 	now := int64(1_800_000_000_000)
 	share, run, fast := 1+r.IntN(9), 0, false
 	delay := pick[int64](r, 0, 1_000, late)
 	for i := range n {
-		now += r.Int64N(step + 1)
+		now += pause()
 		if was := fast; true {
 			if fast = r.IntN(10) < share; fast == was {
 				if run++; run > 15 {
@@ -59,7 +59,7 @@ func TestTwoClocks(t *testing.T) {
 		}
 		w := &twin{period: period, threshold: billion + r.Int64N(14*billion)}
 		c, rl := &wallet.Counter{}, rule(w.threshold, period)
-		for i, a := range twoClocks(r, n, step, skew) {
+		for i, a := range twoClocks(r, n, skew, func() int64 { return r.Int64N(step + 1) }) {
 			d := wallet.Deposit{Amount: money(a.amount), At: a.at, Offset: int64(i)}
 			c = clone(c)
 			out := c.Apply(d, rl)
@@ -74,6 +74,34 @@ func TestTwoClocks(t *testing.T) {
 		}
 	})
 	if crossings < clockHistories/2 {
+		t.Fatalf("only %d crossings: the histories test little", crossings)
+	}
+}
+
+// Long histories of wallets that deposit now and then, from clocks that differ by no
+// more than the period: pauses and clocks look alike.
+func TestPauses(t *testing.T) {
+	crossings := 0
+	seeded(t, clockHistories/10, func(r *rand.Rand) {
+		period := pick[int64](r, 1_000, 30_000, 120_000, 3_600_000)
+		skew := min(pick(r, 0, r.Int64N(40_000), r.Int64N(200_000), r.Int64N(3*period)), period)
+		mean := pick[float64](r, 1_000, 5_000, 15_000, 30_000, 60_000, 300_000)
+		w := &twin{period: period, threshold: billion + r.Int64N(14*billion)}
+		c, rl := &wallet.Counter{}, rule(w.threshold, period)
+		for i, a := range twoClocks(r, 400, skew, func() int64 { return int64(mean * r.ExpFloat64()) }) {
+			d := wallet.Deposit{Amount: money(a.amount), At: a.at, Offset: int64(i)}
+			c = clone(c)
+			out := c.Apply(d, rl)
+			if len(c.Window.Cells) > 256 {
+				return // judged by cells from here on
+			}
+			mustEqual(t, c, out, w, w.add(a.at, a.amount), d)
+			if out.Emit {
+				crossings++
+			}
+		}
+	})
+	if crossings < clockHistories/10 {
 		t.Fatalf("only %d crossings: the histories test little", crossings)
 	}
 }
