@@ -36,6 +36,7 @@ func BenchmarkRows(b *testing.B) {
 		b.Fatal(err)
 	}
 	fold := func(b *testing.B, codec goka.Codec, apply func(row any, d wallet.Deposit) (any, error)) {
+		written := 0
 		for b.Loop() {
 			table := make([][]byte, load.Wallets)
 			for i, d := range deposits {
@@ -50,9 +51,11 @@ func BenchmarkRows(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				written += len(table[wallets[i]])
 			}
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(deposits)), "ns/record")
+		b.ReportMetric(float64(written)/float64(b.N*len(deposits)), "bytes/row")
 	}
 	b.Run("balance", func(b *testing.B) {
 		fold(b, stream.Keep(stream.BalanceEncoder{}, 1<<30), func(row any, d wallet.Deposit) (any, error) {
