@@ -177,6 +177,20 @@ func TestClockNeverSeenLate(t *testing.T) {
 	lastCrosses(t, 120, append(tenths, 840))
 }
 
+// Where the slower clock is thought to be, a pause of the faster one hides that it is not
+// so far. Its late deposits are not a third clock's, for which the faster one would go.
+func TestLateWherePauseWas(t *testing.T) {
+	c, r := &wallet.Counter{}, rule(10_000*billion, 60_000)
+	for i, x := range []struct{ at, units int64 }{ // the faster clock is 120 s ahead
+		{-120_000, 1}, {0, 1}, {100_001, 6_000}, {-19_999, 1}, {-29_999, 1}, {100_002, 6_000},
+	} {
+		d := wallet.Deposit{Amount: money(x.units * billion), At: 1_800_000_000_000 + x.at, Offset: int64(i)}
+		if out := c.Apply(d, r); out.Emit != (i == 5) {
+			t.Errorf("deposit %d: %+v, %+v", i, out, c.Window)
+		}
+	}
+}
+
 // The faster clock is known by the step to it for as many deposits as a stream is
 // remembered, wherever steps are turned over.
 func TestStepIsRemembered(t *testing.T) {

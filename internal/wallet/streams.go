@@ -34,6 +34,9 @@ func (w *Window) follow(t int64) {
 	switch hi, lo := w.anchors(); {
 	case w.Anchor == 0:
 		w.Anchor = t
+	case w.OtherAnchor != 0 && w.Anchor == lo && t < lo-unsure && t >= lo-unsure-lateness:
+		w.Anchor = t // it is late, and was thought to be further on than it is
+		w.OtherIdle++
 	case t > hi+w.reach() || t < lo-unsure || w.OtherAnchor == 0 && t < lo-lateness:
 		// A second stream, or a third: in place of the one not in hand.
 		w.Anchor, w.OtherAnchor, w.OtherIdle = t, w.Anchor, 0
