@@ -81,7 +81,7 @@ func (f *Inflight) lookup(topic string, partition int32) *claim {
 func (f *Inflight) OnConsume(m *sarama.ConsumerMessage) {
 	k := f.lookup(m.Topic, m.Partition)
 	if k == nil {
-		return // of no group, as the rows of a table
+		return // cannot be: only what a session claims is consumed
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -117,7 +117,10 @@ func (f *Inflight) HighWater(topic string, partition int32) int64 {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.high()
+	if k.of == nil {
+		return 0
+	}
+	return k.of.HighWaterMarkOffset()
 }
 
 // Lag tells for each partition of the session how many messages are not applied
@@ -178,14 +181,6 @@ type claim struct {
 
 const unknown = -1
 
-// high is the high watermark, 0 when unknown. It needs k.mu.
-func (k *claim) high() int64 {
-	if k.of == nil {
-		return 0
-	}
-	return k.of.HighWaterMarkOffset()
-}
-
 // lag is the distance to the high watermark. sarama says 0 before its first
 // fetch and for an empty partition alike, so 0 counts once a second has passed.
 func (k *claim) lag() (n int64, caughtUp bool) {
@@ -194,7 +189,7 @@ func (k *claim) lag() (n int64, caughtUp bool) {
 	if k.of == nil {
 		return 0, false
 	}
-	high := k.high()
+	high := k.of.HighWaterMarkOffset()
 	if k.target == unknown && (high > 0 || time.Since(k.started) > time.Second) {
 		k.target = high
 	}

@@ -324,14 +324,15 @@ type Window struct {
 	// Offset of the last deposit in each cell, minus the previous cell's.
 	OffsetDelta []int64 `protobuf:"zigzag64,7,rep,packed,name=offset_delta,json=offsetDelta,proto3" json:"offset_delta,omitempty"`
 	// Latest time of the stream of deposits in hand, and of another stream whose
-	// clock differs; see docs/decisions on the window, also for 13 and 14.
+	// clock differs; see docs/decisions on the window.
 	AnchorMs      int64  `protobuf:"varint,8,opt,name=anchor_ms,json=anchorMs,proto3" json:"anchor_ms,omitempty"`
 	OtherAnchorMs int64  `protobuf:"varint,9,opt,name=other_anchor_ms,json=otherAnchorMs,proto3" json:"other_anchor_ms,omitempty"`
 	OtherIdle     uint32 `protobuf:"varint,10,opt,name=other_idle,json=otherIdle,proto3" json:"other_idle,omitempty"`
 	// The latest rules before this one, oldest first, and how many there were.
 	Past        []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
 	RuleChanges uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
-	// The largest step of a stream forward, lately and some deposits before.
+	// The largest step forward of a stream, lately and in the time before that; see
+	// docs/decisions on the window.
 	StepMs        int64 `protobuf:"varint,13,opt,name=step_ms,json=stepMs,proto3" json:"step_ms,omitempty"`
 	StepBeforeMs  int64 `protobuf:"varint,14,opt,name=step_before_ms,json=stepBeforeMs,proto3" json:"step_before_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields

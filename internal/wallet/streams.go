@@ -34,10 +34,7 @@ func (w *Window) follow(t int64) {
 	switch hi, lo := w.anchors(); {
 	case w.Anchor == 0:
 		w.Anchor = t
-	case w.OtherAnchor != 0 && w.Anchor == lo && t < lo-unsure && t >= lo-unsure-lateness:
-		w.Anchor = t // it is late, and was thought to be further on than it is
-		w.OtherIdle++
-	case t > hi+w.reach() || t < lo-unsure || w.OtherAnchor == 0 && t < lo-lateness:
+	case t > hi+w.reach() || t < lo-unsure || w.Anchor == lo && t < lo-lateness:
 		// A second stream, or a third: in place of the one not in hand.
 		w.Anchor, w.OtherAnchor, w.OtherIdle = t, w.Anchor, 0
 	case t >= hi-lateness:
@@ -47,7 +44,7 @@ func (w *Window) follow(t int64) {
 	}
 }
 
-// anchorAt is a time as an anchor: 0 is none, and a millisecond is far within lateness.
+// anchorAt is a time as an anchor: 0, which is no deposit's, would be none.
 func anchorAt(t int64) int64 {
 	if t == 0 {
 		return 1
@@ -63,6 +60,7 @@ func (w *Window) advance(anchor, t int64) {
 	switch {
 	case anchor != w.Anchor:
 		w.OtherAnchor, w.OtherIdle = w.Anchor, 0
+		anchor = t // it may not have been as far as it was thought to be
 	case w.OtherIdle+1 >= maxIdle:
 		w.OtherAnchor, w.OtherIdle = 0, 0
 		w.Step, w.StepBefore = 0, w.Step

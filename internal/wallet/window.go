@@ -25,12 +25,12 @@ type Window struct {
 	Cells []Cell
 	// Anchor is the latest event time of the stream of deposits in hand, in Unix
 	// milliseconds, OtherAnchor that of another stream, whose clock differs; 0 is
-	// none. OtherIdle counts the deposits since the other stream was in hand, or it and
-	// the steps before StepBefore were forgotten.
+	// none. OtherIdle counts the deposits since the other stream was in hand, or since
+	// it was last forgotten.
 	Anchor, OtherAnchor int64
 	OtherIdle           uint32
-	// Step is the largest step forward by more than lateness, in milliseconds, since
-	// StepBefore was; 0 is none.
+	// Step is the largest step forward, by more than lateness, since OtherIdle last ran
+	// out, StepBefore the one of the time before that, in milliseconds; 0 is none.
 	Step, StepBefore int64
 	// Past are the latest rules before Rule, oldest first; RuleChanges counts
 	// all that there were.
