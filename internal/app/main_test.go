@@ -303,9 +303,12 @@ func TestAll(t *testing.T) {
 		!strings.HasPrefix(out.String(), "a: flagged (flag_wallet ") {
 		t.Errorf("exit %d, printed %q", code, &out)
 	}
-	if code := Main(context.Background(), []string{"-service=health"}, []string{"PORT=" + first.api}, &out, io.Discard); code != exitOK {
-		t.Errorf("health: exit %d", code)
-	}
+	eventually(t, "the first instance is ready again, with the partitions that the second left it", func() error {
+		if code := Main(context.Background(), []string{"-service=health"}, []string{"PORT=" + first.api}, &out, io.Discard); code != exitOK {
+			return fmt.Errorf("health: exit %d", code)
+		}
+		return nil
+	})
 	second.end(t)
 	first.end(t)
 	if code := Main(context.Background(), []string{"-service=health"}, []string{"PORT=" + first.api}, &out, io.Discard); code != exitFailed {
