@@ -2,10 +2,10 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"os"
 	"path/filepath"
@@ -31,7 +31,6 @@ const (
 	defaultMemory = 16 << 20
 	rowPrefix     = 'r' // before every key, so that no key can be the offset's
 	brokenFile    = "BROKEN"
-	maxSeen       = 1 << 20 // keys, at some 20 bytes each
 )
 
 var offsetKey = []byte{'o'}
@@ -66,12 +65,9 @@ type Store struct {
 	dirty     []*entry // whose acked is not on disk
 	dirtySize int64
 	written   uint64 // the last batch on disk
-	// seen are the hashes of all keys put since a start from nothing, until
-	// recovery ends: most rows of a changelog are the first of their key.
-	seen    map[uint64]struct{}
-	seed    maphash.Seed
-	offset  int64 // of the last changelog record in dirty or on disk
-	updates uint64
+	fresh     *fresh // in the place of rows, from a start from nothing until recovery ends
+	offset    int64  // of the last changelog record in dirty or on disk
+	updates   uint64
 
 	flushing sync.Mutex // one batch at a time
 	leaving  []leaving
@@ -90,7 +86,7 @@ var _ storage.Storage = (*Store)(nil)
 
 func newStore(path string, mode Mode) *Store {
 	return &Store{
-		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, memory: defaultMemory, seed: maphash.MakeSeed(), onRecovered: func() {}, onBroken: func(error) {},
+		path: path, mode: mode, offset: noOffset, limit: math.MaxInt64, held: math.MaxInt64, memory: defaultMemory, onRecovered: func() {}, onBroken: func(error) {},
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }
@@ -171,8 +167,13 @@ func (s *Store) open() error {
 		// that the marks of batches are made for.
 		DisableLargeBatchTransaction: true,
 		BlockCacheCapacity:           int(s.share(8)),
-		// Twice as lazy as the default: recovery writes much and reads little.
-		CompactionL0Trigger: 8, WriteL0SlowdownTrigger: 16, WriteL0PauseTrigger: 24,
+		// Larger blocks make indexes a quarter as large: where the default's do not
+		// all fit into the cache, most of a read is fetching one.
+		BlockSize: 16 << 10,
+		// Four times as lazy as the default: recovery writes much and reads little.
+		CompactionL0Trigger: 16, WriteL0SlowdownTrigger: 32, WriteL0PauseTrigger: 48,
+		// A read that looks into several tables is no reason to write them anew.
+		DisableSeeksCompaction: true,
 	})
 	if err != nil {
 		return err
@@ -202,7 +203,7 @@ func (s *Store) open() error {
 	}
 	s.db, s.rows, s.written = db, newCache(5*s.share(8)), s.batch
 	if s.offset == noOffset {
-		s.seen = make(map[uint64]struct{})
+		s.fresh = newFresh()
 	}
 	return nil
 }
@@ -260,6 +261,7 @@ func (s *Store) Close() error {
 // Acked notes that the changelog holds value for key at offset. It returns
 // ErrGap when a record that is not ours came between.
 func (s *Store) Acked(key string, value []byte, offset int64) error {
+	defer s.keepUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed != nil {
@@ -284,21 +286,19 @@ func (s *Store) Acked(key string, value []byte, offset int64) error {
 
 // stored notes what the changelog has. It needs s.mu.
 func (s *Store) stored(e *entry, value []byte) {
-	if s.seen != nil {
-		if len(s.seen) < maxSeen {
-			s.seen[maphash.String(s.seed, e.key)] = struct{}{}
-		} else {
-			s.seen = nil
-		}
-	}
-	if e.dirty {
-		s.dirtySize += int64(len(value) - len(e.acked))
-	} else {
+	grown := int64(len(value) - len(e.acked))
+	if !e.dirty {
 		e.dirty = true
 		s.dirty = append(s.dirty, e)
-		s.dirtySize += int64(len(e.key)+len(value)) + entrySize
+		grown = int64(len(e.key)+len(value)) + entrySize
 	}
 	e.acked = value
+	s.waits(grown)
+}
+
+// waits notes how many bytes more wait to be written. It needs s.mu.
+func (s *Store) waits(grown int64) {
+	s.dirtySize += grown
 	if s.dirtySize >= s.share(4) {
 		select {
 		case s.wake <- struct{}{}:
@@ -307,8 +307,20 @@ func (s *Store) stored(e *entry, value []byte) {
 	}
 }
 
+// keepUp waits for the disk when twice as much waits for it as should: memory is
+// bounded, however fast the changelog is read.
+func (s *Store) keepUp() {
+	s.mu.RLock()
+	behind := s.dirtySize >= s.share(2)
+	s.mu.RUnlock()
+	if behind {
+		_ = s.flush() // a failure is kept
+	}
+}
+
 // Set keeps a value: of the processor, or of the changelog (see Mode).
 func (s *Store) Set(key string, value []byte) error {
+	defer s.keepUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed != nil && s.dirtySize >= s.memory { // a view goes on, but not until all memory is gone
@@ -317,6 +329,14 @@ func (s *Store) Set(key string, value []byte) error {
 	}
 	if s.mode != Lead || !s.recovered {
 		value = bytes.Clone(value) // it would keep the whole fetch that it came with
+	}
+	if s.fresh != nil {
+		if grown, ok := s.fresh.set(key, value); ok {
+			s.updates++
+			s.waits(grown)
+			return nil
+		}
+		s.endFresh()
 	}
 	e := s.rows.renew(key, s.written)
 	s.rows.set(e, value)
@@ -329,19 +349,34 @@ func (s *Store) Set(key string, value []byte) error {
 	return nil
 }
 
+// endFresh has rows go on with what fresh holds. It needs s.mu.
+func (s *Store) endFresh() {
+	f := s.fresh
+	s.fresh, s.dirtySize = nil, 0
+	for _, r := range f.writing {
+		e := s.rows.renew(r.key, s.written)
+		s.rows.set(e, r.value)
+		e.batch = f.batch
+	}
+	for _, r := range f.rows {
+		e := s.rows.renew(r.key, s.written)
+		s.rows.set(e, r.value)
+		s.stored(e, r.value)
+	}
+}
+
 // Delete applies a tombstone of the changelog. Processors never delete.
 func (s *Store) Delete(key string) error { return s.Set(key, nil) }
 
 // Get returns the value of key, nil when there is none.
 func (s *Store) Get(key string) ([]byte, error) {
 	s.mu.RLock()
-	if s.seen != nil {
-		if _, ok := s.seen[maphash.String(s.seed, key)]; !ok {
+	if s.fresh != nil {
+		if v, known := s.fresh.find(key); known {
 			s.mu.RUnlock()
-			return nil, nil
+			return v, nil
 		}
-	}
-	if e := s.rows.find(key); e != nil {
+	} else if e := s.rows.find(key); e != nil {
 		v := e.value
 		s.mu.RUnlock()
 		return v, nil
@@ -394,7 +429,10 @@ func (s *Store) MarkRecovered() error {
 		defer s.mu.Unlock()
 		return fmt.Errorf("%w: up to offset %d, its claim stands at %d", ErrPartly, s.offset, s.limit)
 	}
-	s.recovered, s.seen = true, nil
+	s.recovered = true
+	if s.fresh != nil {
+		s.endFresh()
+	}
 	s.mu.Unlock()
 	s.onRecovered()
 	return nil
@@ -439,8 +477,25 @@ func (s *Store) flushLoop() {
 
 // leaving is a row on its way to disk.
 type leaving struct {
-	key   string
-	value []byte
+	prefix uint64 // of the key: its first bytes in order
+	key    string
+	value  []byte
+}
+
+// inOrder sorts rows by their keys. Most keys differ in their first bytes, so few
+// are looked up for it.
+func inOrder(rows []leaving) {
+	for i := range rows {
+		var first [8]byte
+		copy(first[:], rows[i].key)
+		rows[i].prefix = binary.BigEndian.Uint64(first[:])
+	}
+	slices.SortFunc(rows, func(a, b leaving) int {
+		if a.prefix != b.prefix {
+			return cmp.Compare(a.prefix, b.prefix)
+		}
+		return strings.Compare(a.key, b.key)
+	})
 }
 
 // flush writes the dirty rows and the offset that covers them in one batch.
@@ -449,24 +504,27 @@ func (s *Store) flush() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	s.mu.Lock()
-	if s.failed != nil || len(s.dirty) == 0 {
+	if s.failed != nil || s.dirtySize == 0 {
 		defer s.mu.Unlock()
 		return s.failed
 	}
 	offset := min(s.offset, s.held-1)
 	rows := s.leaving[:0]
 	for _, e := range s.dirty {
-		rows = append(rows, leaving{e.key, e.acked})
+		rows = append(rows, leaving{key: e.key, value: e.acked})
 		e.dirty, e.acked, e.batch = false, nil, s.batch+1
 	}
 	clear(s.dirty)
 	s.dirty, s.dirtySize = s.dirty[:0], 0
-	if !s.recovered { // whatever else is read lies on disk
+	if s.fresh != nil {
+		rows = append(rows, s.fresh.rows...)
+		s.fresh.leave(s.batch + 1)
+	} else if !s.recovered { // whatever else is read lies on disk
 		s.rows.drop(s.written, func(*entry) bool { return true })
 	}
 	s.mu.Unlock()
 
-	slices.SortFunc(rows, func(a, b leaving) int { return strings.Compare(a.key, b.key) }) // in order they are cheaper to insert
+	inOrder(rows) // which is cheaper to insert
 	b := &s.buffer
 	b.Reset()
 	var key []byte
@@ -493,6 +551,9 @@ func (s *Store) flush() error {
 	}
 	s.written = s.batch
 	s.rows.caughtUp()
+	if s.fresh != nil {
+		s.fresh.written()
+	}
 	return nil
 }
 

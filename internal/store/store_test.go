@@ -104,7 +104,7 @@ func TestFlushesByItself(t *testing.T) {
 	s := open(t, t.TempDir()+"/p", Follow)
 	must(t, s.Set("a", []byte("1")))
 	must(t, s.SetOffset(7))
-	clean := func() bool { s.mu.RLock(); defer s.mu.RUnlock(); return len(s.dirty) == 0 }
+	clean := func() bool { s.mu.RLock(); defer s.mu.RUnlock(); return s.dirtySize == 0 }
 	await(t, "a flush by time", clean)
 	big := make([]byte, 1<<20)
 	s.flushing.Lock() // or the last value may go before its offset, which then waits for the next one
