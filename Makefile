@@ -28,6 +28,7 @@ TEST     ?= .
 ROUNDS   ?= 3
 ROWS     ?= .
 SIZE     ?= full
+STORE_ROWS ?= 1000000
 # A full run writes the figures of docs/performance.md.
 OUT      ?= $(if $(filter full,$(SIZE)),docs,.cache/bench)
 
@@ -97,10 +98,13 @@ fuzz: ## every fuzz function for FUZZTIME (default 10s)
 
 ##@ Measure
 
-.PHONY: bench
+.PHONY: bench bench-stores
 bench: kafka-jars ## figures beside their ceilings on a real Kafka, as table and plots: ROUNDS=3 ROWS=regexp SIZE=small|full OUT=dir PROFILES=dir
 	go build -o $(BIN)/bench ./test/bench
 	$(BIN)/bench -rounds '$(ROUNDS)' -rows '$(ROWS)' -size '$(SIZE)' -out '$(OUT)' -profiles '$(PROFILES)'
+
+bench-stores: ## embedded stores beside each other, on what the local store asks of one: ROUNDS=3 STORE_ROWS=1000000
+	cd test/stores && go build -o $(BIN)/stores . && $(BIN)/stores -rows '$(STORE_ROWS)' -rounds '$(ROUNDS)'
 
 .PHONY: flame
 flame: ## a flame graph of a CPU profile that bench wrote (needs cargo, once): PROFILE=file.cpu >graph.svg
@@ -123,6 +127,7 @@ check-vet:
 	go vet ./...
 	go vet -tags kafka ./...
 	go vet -tags planted ./test/planted
+	cd test/stores && go vet ./...
 
 check-lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 	golangci-lint run ./...
@@ -130,6 +135,7 @@ check-lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 check-modules:
 	go mod tidy -diff
 	go mod verify
+	cd test/stores && go mod tidy -diff && go mod verify
 
 # The comment that names the protoc version is not compared: any protoc will do.
 check-generated: $(BIN)/.protoc-gen-go-$(PROTOC_GEN_GO_VERSION)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -24,14 +25,20 @@ type level struct {
 	batch leveldb.Batch
 }
 
-func openLevel(compression opt.Compression) func(string) (engine, error) {
-	return func(dir string) (engine, error) {
-		db, err := leveldb.OpenFile(dir, &opt.Options{
-			Strict: opt.StrictAll, Filter: filter.NewBloomFilter(10), Compression: compression,
-			WriteBuffer: memory / 3, BlockCacheCapacity: memory / 3,
-		})
-		return &level{db: db}, err
-	}
+func openLevel(dir string) (engine, error) { return openLevelWith(dir, opt.Options{}) }
+
+// openLevelOurs opens it as internal/store does.
+func openLevelOurs(dir string) (engine, error) {
+	return openLevelWith(dir, opt.Options{
+		BlockSize: 16 << 10, CompactionL0Trigger: 16, WriteL0SlowdownTrigger: 32, WriteL0PauseTrigger: 48,
+		DisableSeeksCompaction: true, DisableLargeBatchTransaction: true,
+	})
+}
+
+func openLevelWith(dir string, o opt.Options) (engine, error) {
+	o.Strict, o.Filter, o.WriteBuffer, o.BlockCacheCapacity = opt.StrictAll, filter.NewBloomFilter(10), memory/3, memory/3
+	db, err := leveldb.OpenFile(dir, &o)
+	return &level{db: db}, err
 }
 
 func (l *level) write(rows []row, offset uint64) error {
@@ -68,7 +75,7 @@ func openRocks(dir string, tables bool) (engine, error) {
 	cache := pebble.NewCache(memory / 3)
 	o := &pebble.Options{Cache: cache, MemTableSize: memory / 3, Logger: quiet{}}
 	for i := range o.Levels {
-		o.Levels[i].FilterPolicy = pebble.NoFilterPolicy
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	db, err := pebble.Open(dir, o)
 	return &rocks{db: db, cache: cache, dir: dir, tables: tables}, err

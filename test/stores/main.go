@@ -18,8 +18,6 @@ import (
 	"slices"
 	"syscall"
 	"time"
-
-	"github.com/syndtr/goleveldb/leveldb/opt"
 )
 
 // engine is an embedded store. Rows come sorted by key, without doubles.
@@ -40,8 +38,8 @@ var engines = []struct {
 	name string
 	open func(dir string) (engine, error)
 }{
-	{"goleveldb", openLevel(opt.SnappyCompression)},
-	{"goleveldb, not compressed", openLevel(opt.NoCompression)},
+	{"goleveldb", openLevel},
+	{"goleveldb, as chosen", openLevelOurs},
 	{"pebble", openPebble},
 	{"pebble, sorted tables", openPebbleTables},
 	{"bbolt", openBolt},
