@@ -115,16 +115,30 @@ func (o *owned) opened(partition int32, s *store.Store) {
 
 // stored is told of each row that the changelog holds.
 func (o *owned) stored(partition int32, key string, value []byte, offset int64) error {
-	o.mu.Lock()
-	var s *store.Store
-	if p := o.parts[partition]; p != nil {
-		s = p.store
-	}
-	o.mu.Unlock()
+	s := o.storeOf(partition)
 	if s == nil {
 		return kafka.ErrFenced // a late answer: the partition was claimed anew since
 	}
 	return s.Acked(key, value, offset)
+}
+
+// row is the row that was just set, to be told in place of stored.
+func (o *owned) row(partition int32, key string) kafka.Row {
+	if s := o.storeOf(partition); s != nil {
+		if row, ok := s.Pending(key); ok {
+			return row
+		}
+	}
+	return nil
+}
+
+func (o *owned) storeOf(partition int32) *store.Store {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p := o.parts[partition]; p != nil {
+		return p.store
+	}
+	return nil
 }
 
 // recover applies a record of the changelog.

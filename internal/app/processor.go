@@ -107,7 +107,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	delay := r.metrics.delay.WithLabelValues(string(r.name))
 	inflight := &kafka.Inflight{OnMarked: func(m *sarama.ConsumerMessage) { delay.Observe(kafka.Delay(m).Seconds()) }}
 	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
-		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored,
+		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored, Row: owned.row,
 		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
 	})
 	if err != nil {

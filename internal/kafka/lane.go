@@ -21,6 +21,7 @@ type record struct {
 	// newest says that it holds all that an earlier record of its key held: one that
 	// still waits is not sent, this one goes in its place.
 	newest bool
+	row    Row // if its owner gave one
 	done   func(offset int64, err error)
 	// replaced are the dones of the records in whose place it goes, oldest first.
 	replaced []func(offset int64, err error)
@@ -129,7 +130,7 @@ func (l *lane) replace(r record) bool {
 	q := &l.queue[at-l.taken]
 	l.bytes -= q.held()
 	q.replaced = append(q.replaced, q.done)
-	q.value, q.done = r.value, r.done
+	q.value, q.row, q.done = r.value, r.row, r.done
 	l.bytes += q.held()
 	return true
 }

@@ -37,9 +37,19 @@ type TableOptions struct {
 	// OnRow sees each stored row before its promise resolves; its error fails
 	// the promise.
 	OnRow func(partition int32, key string, value []byte, offset int64) error
+	// Row, if set, may give the row that was just set for a key, and nil else. It is
+	// told in OnRow's place.
+	Row func(partition int32, key string) Row
 	// OnFenced, if set, is told of each partition that the broker refuses this
 	// writer because another has claimed it since.
 	OnFenced func()
+}
+
+// Row is a row on its way, in the hands of who keeps the table.
+type Row interface {
+	// Acked is told of the stored value before its promise resolves; its error fails
+	// the promise.
+	Acked(value []byte, offset int64) error
 }
 
 // TableWriter appends rows to a group's table, as the one owner of each
@@ -119,6 +129,9 @@ func (t *TableWriter) onRow(partition int32, r *record, offset int64) error {
 	if r.claim {
 		return nil
 	}
+	if r.row != nil {
+		return r.row.Acked(r.value, offset)
+	}
 	return t.OnRow(partition, r.key, r.value, offset)
 }
 
@@ -154,7 +167,11 @@ func (t *TableWriter) emit(key string, value []byte, newest bool) *goka.Promise 
 	if l == nil {
 		return finish(nil, fmt.Errorf("%s/%d: %w", t.topic, partition, ErrFenced))
 	}
-	l.put(record{key: key, value: value, newest: newest, done: func(_ int64, err error) { finish(nil, err) }})
+	r := record{key: key, value: value, newest: newest, done: func(_ int64, err error) { finish(nil, err) }}
+	if t.Row != nil {
+		r.row = t.Row(partition, key)
+	}
+	l.put(r)
 	return promise
 }
 

@@ -220,6 +220,48 @@ func TestOnRowFailsThePromise(t *testing.T) {
 	}
 }
 
+// rowOf is a Row that notes what it was told, as OnRow would.
+type rowOf struct {
+	b   *book
+	key string
+}
+
+func (r rowOf) Acked(value []byte, offset int64) error {
+	return r.b.stored(-1, r.key, value, offset)
+}
+
+// A row that its owner gave is told in OnRow's place, and a later one in its place too.
+func TestRowIsTold(t *testing.T) {
+	x := newTable(t, 1)
+	var b book
+	x.Row = func(_ int32, key string) Row {
+		if key == "unknown" {
+			return nil
+		}
+		return rowOf{&b, key}
+	}
+	w := x.writer(t, &b)
+	own(t, w, 0)
+	answers := make(chan error, 2)
+	must(t, emit(t, w, "unknown", "1"))
+	w.Emit("w", []byte("2")).Then(func(err error) { answers <- err })
+	w.Emit("w", []byte("3")).Then(func(err error) { answers <- err })
+	must(t, <-answers)
+	must(t, <-answers)
+	b.err = errNotOurs
+	if err := emit(t, w, "w", "4"); !errors.Is(err, errNotOurs) {
+		t.Errorf("the row's error is %v", err)
+	}
+	if got := b.rows[0]; len(got) != 1 || got[0] != "unknown=1@1" {
+		t.Errorf("OnRow was told %q", got)
+	}
+	for i, got := range b.rows[-1] {
+		if last := i == len(b.rows[-1])-1; last != strings.HasPrefix(got, "w=4") {
+			t.Errorf("the row was told %q", b.rows[-1])
+		}
+	}
+}
+
 // Close flushes; afterwards nothing is taken.
 func TestTableClose(t *testing.T) {
 	x := newTable(t, 1)

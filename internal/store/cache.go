@@ -9,6 +9,7 @@ type entry struct {
 	pending bool   // value is not acknowledged
 	batch   uint64 // the last one that took acked to disk
 	used    uint64 // the tick at which it was last written
+	store   *Store // once a processor has set it
 }
 
 // entrySize is about what an entry takes beside its key and values.

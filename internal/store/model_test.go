@@ -35,9 +35,15 @@ type lead struct {
 	path string
 	s    *Store
 	log  []record // the broker's
-	sent []record // set, not acknowledged
+	sent []sent   // set, not acknowledged
 	read int64    // the last record whose row came from the changelog
 	n    int
+}
+
+// sent is a record on its way; the writer was given its row, or not.
+type sent struct {
+	record
+	row Pending
 }
 
 func (m *lead) record() record {
@@ -77,8 +83,13 @@ func (m *lead) recover() {
 func (m *lead) step() {
 	switch n := m.r.IntN(100); {
 	case n < 40:
-		e := m.record()
+		e := sent{record: m.record()}
 		must(m.t, m.s.Set(e.key, e.value))
+		if row, ok := m.s.Pending(e.key); !ok {
+			m.t.Fatal("the row that was just set does not wait")
+		} else if m.r.IntN(2) == 0 {
+			e.row = row
+		}
 		last := -1
 		for i := range m.sent {
 			if m.sent[i].key == e.key {
@@ -96,9 +107,13 @@ func (m *lead) step() {
 		}
 		e := m.sent[0]
 		m.sent = m.sent[1:]
-		m.log = append(m.log, e)
+		m.log = append(m.log, e.record)
 		o := int64(len(m.log) - 1)
-		must(m.t, m.s.Acked(e.key, e.value, o))
+		if e.row != nil {
+			must(m.t, e.row.Acked(e.value, o))
+		} else {
+			must(m.t, m.s.Acked(e.key, e.value, o))
+		}
 		must(m.t, m.s.SetOffset(o)) // Goka's own, when the promise resolves
 	case n < 85:
 		must(m.t, m.s.flush())
@@ -119,7 +134,7 @@ func (m *lead) step() {
 		m.recover()
 	case n < 98: // an ack that never came: the record may be in the log all the same
 		for range m.r.IntN(len(m.sent) + 1) {
-			m.log = append(m.log, m.sent[0])
+			m.log = append(m.log, m.sent[0].record)
 			m.sent = m.sent[1:]
 		}
 		m.crash()

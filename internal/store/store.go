@@ -62,6 +62,7 @@ type Store struct {
 	mu        sync.RWMutex
 	recovered bool
 	rows      cache
+	last      *entry   // the one that a processor set last
 	dirty     []*entry // whose acked is not on disk
 	dirtySize int64
 	written   uint64 // the last batch on disk
@@ -261,21 +262,52 @@ func (s *Store) Close() error {
 // Acked notes that the changelog holds value for key at offset. It returns
 // ErrGap when a record that is not ours came between.
 func (s *Store) Acked(key string, value []byte, offset int64) error {
-	defer s.keepUp()
+	return s.acked(nil, key, value, offset)
+}
+
+// Pending is a row that waits for its acknowledgement. Its Acked is that of the store,
+// without a look-up.
+type Pending interface {
+	Acked(value []byte, offset int64) error
+}
+
+// Pending is the row that was set last, if that was key's, and it waits.
+func (s *Store) Pending(key string) (Pending, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.last
+	return e, e != nil && e.pending && e.key == key
+}
+
+// Acked is for who got it as a Pending.
+func (e *entry) Acked(value []byte, offset int64) error {
+	return e.store.acked(e, e.key, value, offset)
+}
+
+// acked may be given the key's entry. One that waits is among rows.
+func (s *Store) acked(e *entry, key string, value []byte, offset int64) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.failed != nil {
-		return s.failed
+	err := s.failed
+	if err == nil && s.recovered && offset > s.offset { // a late answer to an earlier session: recovery reads it, or finds a gap
+		err = s.ack(e, key, value, offset)
 	}
-	if !s.recovered || offset <= s.offset {
-		// A late answer to an earlier session: recovery reads it, or finds a gap.
-		return nil
+	behind := s.behind()
+	s.mu.Unlock()
+	if behind {
+		_ = s.flush() // a failure is kept
 	}
+	return err
+}
+
+// ack needs s.mu.
+func (s *Store) ack(e *entry, key string, value []byte, offset int64) error {
 	if s.offset != noOffset && offset != s.offset+1 {
 		s.failed = fmt.Errorf("%w: expected offset %d, got %d", ErrGap, s.offset+1, offset)
 		return s.failed
 	}
-	e := s.rows.renew(key, s.written)
+	if e == nil || !e.pending {
+		e = s.rows.renew(key, s.written)
+	}
 	if e.pending = e.pending && !bytes.Equal(value, e.value); !e.pending {
 		s.rows.set(e, value)
 	}
@@ -307,46 +339,48 @@ func (s *Store) waits(grown int64) {
 	}
 }
 
-// keepUp waits for the disk when twice as much waits for it as should: memory is
-// bounded, however fast the changelog is read.
-func (s *Store) keepUp() {
-	s.mu.RLock()
-	behind := s.dirtySize >= s.share(2)
-	s.mu.RUnlock()
-	if behind {
-		_ = s.flush() // a failure is kept
-	}
-}
+// behind tells that twice as much waits for the disk as should. Who added to it then
+// waits for a flush: memory is bounded, however fast the changelog is read. It needs s.mu.
+func (s *Store) behind() bool { return s.dirtySize >= s.share(2) }
 
 // Set keeps a value: of the processor, or of the changelog (see Mode).
 func (s *Store) Set(key string, value []byte) error {
-	defer s.keepUp()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.failed != nil && s.dirtySize >= s.memory { // a view goes on, but not until all memory is gone
+		defer s.mu.Unlock()
 		s.onBroken(s.failed)
 		return s.failed
 	}
-	if s.mode != Lead || !s.recovered {
-		value = bytes.Clone(value) // it would keep the whole fetch that it came with
+	s.set(key, value)
+	behind := s.behind()
+	s.mu.Unlock()
+	if behind {
+		_ = s.flush() // a failure is kept
 	}
+	return nil
+}
+
+// set needs s.mu.
+func (s *Store) set(key string, value []byte) {
+	if s.mode == Lead && s.recovered {
+		e := s.rows.renew(key, s.written)
+		s.rows.set(e, value)
+		e.pending, e.store = true, s // a row only ever gets newer, so one acknowledgement of it will do
+		s.last = e
+		return
+	}
+	value = bytes.Clone(value) // it would keep the whole fetch that it came with
+	s.updates++
 	if s.fresh != nil {
 		if grown, ok := s.fresh.set(key, value); ok {
-			s.updates++
 			s.waits(grown)
-			return nil
+			return
 		}
 		s.endFresh()
 	}
 	e := s.rows.renew(key, s.written)
 	s.rows.set(e, value)
-	if s.mode == Lead && s.recovered {
-		e.pending = true // a row only ever gets newer, so one acknowledgement of it will do
-		return nil
-	}
-	s.updates++
 	s.stored(e, value)
-	return nil
 }
 
 // endFresh has rows go on with what fresh holds. It needs s.mu.

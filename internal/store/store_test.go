@@ -99,6 +99,53 @@ func TestLateAck(t *testing.T) {
 	}
 }
 
+// A row of a store that is closed may be answered late: the files, which the next
+// store has by then, are left alone.
+func TestLateAckOfARow(t *testing.T) {
+	path := t.TempDir() + "/p"
+	s := newStore(path, Lead)
+	must(t, s.Open())
+	must(t, s.MarkRecovered())
+	value := make([]byte, s.memory) // more than may wait
+	must(t, s.Set("a", value))
+	row, ok := s.Pending("a")
+	if _, other := s.Pending("b"); !ok || other {
+		t.Fatal("the row that was set last is a, and it waits")
+	}
+	must(t, s.Close())
+	next := open(t, path, Lead)
+	must(t, next.Set("a", []byte("1")))
+	must(t, next.SetOffset(0))
+	must(t, next.MarkRecovered())
+	_ = row.Acked(value, 0)
+	if s.failed == nil {
+		t.Error("the closed store has not tried to write")
+	}
+	must(t, next.flush())
+	rows, o := onDisk(t, next, Lead)
+	if same(t, "rows", rows, map[string]string{"a": "1"}); o != 0 {
+		t.Errorf("offset %d, want 0", o)
+	}
+}
+
+// Of two rows with the same bytes the first answer ends the wait. The second may come
+// when memory knows the key by another entry: that one must have it.
+func TestAckOfARowThatWasForgotten(t *testing.T) {
+	s := open(t, t.TempDir()+"/p", Lead)
+	must(t, s.MarkRecovered())
+	must(t, s.Set("a", []byte("1")))
+	must(t, s.Set("a", []byte("1")))
+	row, _ := s.Pending("a")
+	must(t, row.Acked([]byte("1"), 0))
+	must(t, s.flush())
+	s.rows.drop(s.written, func(*entry) bool { return true })
+	must(t, s.Set("a", []byte("2")))
+	must(t, row.Acked([]byte("1"), 1))
+	if e := s.rows.find("a"); !e.dirty || string(e.acked) != "1" || !e.pending {
+		t.Errorf("the key's entry is %+v", e)
+	}
+}
+
 // The loop flushes by itself: by time, and earlier when much is dirty.
 func TestFlushesByItself(t *testing.T) {
 	s := open(t, t.TempDir()+"/p", Follow)
