@@ -23,6 +23,8 @@ type owned struct {
 	keep    updater
 	memory  int64 // of one partition's store
 
+	stores sync.Map // of parts, as *store.Store by partition: asked for each record, without a lock
+
 	mu    sync.Mutex
 	parts map[int32]*ownedPartition
 	fatal error // what no retry mends; Goka wraps errors so that they are lost
@@ -43,6 +45,7 @@ var _ kafka.Owner = (*owned)(nil)
 func (o *owned) Claim(ctx context.Context, partition int32) error {
 	o.mu.Lock()
 	delete(o.parts, partition) // ends a repair of before, which Goka does not wait for
+	o.stores.Delete(partition)
 	o.mu.Unlock()
 	offset, err := o.rows.Claim(ctx, partition)
 	if err != nil {
@@ -108,6 +111,7 @@ func (o *owned) opened(partition int32, s *store.Store) {
 	defer o.mu.Unlock()
 	p := o.parts[partition]
 	p.store = s
+	o.stores.Store(partition, s)
 	s.Limit(p.claimed)
 	s.Memory(o.memory)
 	s.OnRecovered(func() { o.recovered(partition, p) })
@@ -132,11 +136,10 @@ func (o *owned) row(partition int32, key string) kafka.Row {
 	return nil
 }
 
+// storeOf is the store of a partition that was opened since its latest claim.
 func (o *owned) storeOf(partition int32) *store.Store {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if p := o.parts[partition]; p != nil {
-		return p.store
+	if s, ok := o.stores.Load(partition); ok {
+		return s.(*store.Store) //nolint:forcetypeassert // opened stored it
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.BalanceGroup),
 		goka.Input(stream.DepositStream, new(codec.Bytes), processor{env}.deposit),
-		goka.Persist(stream.Keep(stream.BalanceEncoder{}, env.RowMemory)),
+		goka.Persist(stream.Keep(stream.BalanceEncoder{}, env.RowMemory, env.Partitions)),
 	)
 }
 
@@ -34,7 +34,7 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 	if !alive {
 		return
 	}
-	row, err := stream.KeptRow[wallet.Account](held)
+	row, err := stream.KeptRow[wallet.Account](held, ctx.Partition())
 	if err != nil {
 		stream.Fail(ctx, err)
 	}

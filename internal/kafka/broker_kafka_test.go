@@ -50,7 +50,7 @@ func TestSleepersRenewalIsRefused(t *testing.T) {
 	own(t, w, 0)
 	must(t, emit(t, w, "w", "1"))
 	own(t, later, 0)
-	p := w.lanes[0]
+	p := w.lane(0)
 	p.askRenewal()
 	eventually(t, "a failure", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.err != nil })
 	if err := emit(t, w, "w", "stale"); !errors.Is(err, ErrFenced) {

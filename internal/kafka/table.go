@@ -191,11 +191,11 @@ func (t *TableWriter) renewClaims() {
 	for {
 		select {
 		case <-tick.C:
-			t.mu.Lock()
-			for _, l := range t.lanes {
-				l.askRenewal()
+			if lanes := t.lanes.Load(); lanes != nil {
+				for _, l := range *lanes {
+					l.askRenewal()
+				}
 			}
-			t.mu.Unlock()
 		case <-t.ctx.Done():
 			return
 		}

@@ -179,7 +179,7 @@ func TestRenewal(t *testing.T) {
 	own(t, w, 0)
 	for i := range 3 {
 		must(t, emit(t, w, "w", fmt.Sprint(i)))
-		w.lanes[0].askRenewal()
+		w.lane(0).askRenewal()
 	}
 	must(t, emit(t, w, "w", "3"))
 	eventually(t, "a claim told", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.rows[0]) >= 5 })

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -33,9 +35,10 @@ type writer struct {
 	wg     sync.WaitGroup
 	closed sync.Once
 
-	mu      sync.Mutex
+	lanes atomic.Pointer[map[int32]*lane] // read for each record; a map that is replaced, nil when closed
+
+	mu      sync.Mutex // for changes of lanes, and for the rest
 	denial  error
-	lanes   map[int32]*lane // nil when closed
 	senders map[*sarama.Broker]chan job
 }
 
@@ -46,15 +49,17 @@ func (c *Client) newWriter(clientID, topic string, maxQueue int) (*writer, error
 		return nil, c.unreachable(err)
 	}
 	w := &writer{client: client, owner: c, topic: topic, maxQueue: maxQueue, pace: newPace(),
-		lanes: make(map[int32]*lane), senders: make(map[*sarama.Broker]chan job)}
+		senders: make(map[*sarama.Broker]chan job)}
+	w.lanes.Store(&map[int32]*lane{})
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w, nil
 }
 
 func (w *writer) lane(partition int32) *lane {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.lanes[partition]
+	if lanes := w.lanes.Load(); lanes != nil {
+		return (*lanes)[partition]
+	}
+	return nil
 }
 
 // open starts a lane and returns the one that it replaces, if any.
@@ -62,11 +67,13 @@ func (w *writer) open(l *lane) (old *lane, err error) {
 	l.w, l.work, l.room = w, sync.NewCond(&l.mu), sync.NewCond(&l.mu)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.lanes == nil {
+	was := w.lanes.Load()
+	if was == nil {
 		return nil, errClosed
 	}
-	old = w.lanes[l.id]
-	w.lanes[l.id] = l
+	lanes := maps.Clone(*was)
+	old, lanes[l.id] = lanes[l.id], l
+	w.lanes.Store(&lanes)
 	w.wg.Go(l.run)
 	return old, nil
 }
@@ -86,10 +93,9 @@ func (w *writer) close() error {
 		deadline := time.AfterFunc(closeTimeout, w.cancel)
 		defer deadline.Stop()
 		w.mu.Lock()
-		lanes := w.lanes
-		w.lanes = nil
+		lanes := w.lanes.Swap(nil)
 		w.mu.Unlock()
-		for _, l := range lanes {
+		for _, l := range *lanes {
 			if l.drain(w.ctx); w.ctx.Err() != nil {
 				unanswered = fmt.Errorf("records without an answer after %s: %w", closeTimeout, ErrUnreachable)
 			}

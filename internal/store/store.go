@@ -365,7 +365,10 @@ func (s *Store) set(key string, value []byte) {
 	if s.mode == Lead && s.recovered {
 		e := s.rows.renew(key, s.written)
 		s.rows.set(e, value)
-		e.pending, e.store = true, s // a row only ever gets newer, so one acknowledgement of it will do
+		e.pending = true // a row only ever gets newer, so one acknowledgement of it will do
+		if e.store == nil { // once: a Pending reads it without s.mu
+			e.store = s
+		}
 		s.last = e
 		return
 	}

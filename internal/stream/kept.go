@@ -5,19 +5,24 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/lovoo/goka"
 )
 
 // Kept is a row of a table whose codec is Keep's: as decoded, and as last encoded.
 type Kept[T any] struct {
-	Row T
-	was written
+	Row       T
+	was       written
+	partition int32
 }
 
-// KeptRow narrows a value of such a table; a missing row is a wallet never seen.
-func KeptRow[T any](v any) (*Kept[T], error) { return loaded[Kept[T]](v) }
+// KeptRow narrows a value of a partition of such a table; a missing row is a wallet
+// never seen.
+func KeptRow[T any](v any, partition int32) (*Kept[T], error) {
+	row, err := loaded[Kept[T]](v)
+	row.partition = partition
+	return row, err
+}
 
 // keepable is a codec whose rows can be kept.
 type keepable[T any] interface {
@@ -30,19 +35,21 @@ type keepable[T any] interface {
 // about so many bytes of memory, and gives one back when just those bytes are to be
 // decoded: not a copy or the like of them, the very slice. The local store hands that
 // out again as long as it has it in memory. Each value is given back once, to whom it
-// then belongs: so nobody may use a value after it was encoded.
-func Keep[T any](codec keepable[T], memory int64) goka.Codec {
-	k := &keptCodec[T]{codec: codec}
+// then belongs: so nobody may use a value after it was encoded. Each of so many
+// partitions has its share of the memory.
+func Keep[T any](codec keepable[T], memory int64, partitions int32) goka.Codec {
+	k := &keptCodec[T]{codec: codec, shards: make([]keptShard[T], partitions)}
 	for i := range k.shards {
-		k.shards[i].limit = memory / int64(len(k.shards))
+		k.shards[i].limit = memory / int64(partitions)
 	}
 	return k
 }
 
 type keptCodec[T any] struct {
-	codec  keepable[T]
-	shards [16]keptShard[T]
-	puts   atomic.Uint32 // so that they take turns
+	codec keepable[T]
+	// One for each partition: two cores seldom want the same one, and then the waiting
+	// is for its memory rather than for its lock.
+	shards []keptShard[T]
 }
 
 // keptShard holds rows in places. Behind their last byte the bytes of a row have room
@@ -53,7 +60,8 @@ type keptShard[T any] struct {
 	limit, size int64
 	rows        []*Kept[T]
 	free        []uint32
-	next        int // the place to be given up next
+	next        int      // the place to be given up next
+	_           [64]byte // no cache line is of two shards
 }
 
 const ticketSize = 4
@@ -73,9 +81,10 @@ func (k *keptCodec[T]) Encode(value any) ([]byte, error) {
 	row.was.note(data)
 	k.codec.kept(&row.Row)
 	if row.was.data != nil {
-		shard := k.puts.Add(1) % uint32(len(k.shards))
+		n := uint32(len(k.shards))         //nolint:gosec // partitions
+		shard := uint32(row.partition) % n //nolint:gosec // not negative
 		if place, ok := k.shards[shard].put(row); ok {
-			binary.LittleEndian.PutUint32(ticket(data), place*uint32(len(k.shards))+shard)
+			binary.LittleEndian.PutUint32(ticket(data), place*n+shard)
 		}
 	}
 	return data, nil
@@ -85,8 +94,8 @@ func (k *keptCodec[T]) Encode(value any) ([]byte, error) {
 // always nil.
 func (k *keptCodec[T]) Decode(data []byte) (any, error) {
 	if len(data) > 0 && cap(data) >= len(data)+ticketSize {
-		t := binary.LittleEndian.Uint32(ticket(data))
-		if row := k.shards[t%uint32(len(k.shards))].take(t/uint32(len(k.shards)), data); row != nil {
+		t, n := binary.LittleEndian.Uint32(ticket(data)), uint32(len(k.shards)) //nolint:gosec // partitions
+		if row := k.shards[t%n].take(t/n, data); row != nil {
 			return row, nil
 		}
 	}

@@ -59,7 +59,7 @@ func (h *history) next() (wallet.Deposit, wallet.Rule) {
 func TestKeepChangesNothing(t *testing.T) {
 	t.Run("threshold", func(t *testing.T) {
 		var joined, crossed int
-		keep := func(memory int64) goka.Codec { return stream.Keep(stream.CounterEncoder{}, memory) }
+		keep := func(memory int64) goka.Codec { return stream.Keep(stream.CounterEncoder{}, memory, 4) }
 		keepChangesNothing(t, stream.CounterEncoder{}, keep, func(c *wallet.Counter, d wallet.Deposit, r wallet.Rule) {
 			c.Apply(d, r)
 			for _, cell := range c.Window.Cells {
@@ -76,7 +76,7 @@ func TestKeepChangesNothing(t *testing.T) {
 		}
 	})
 	t.Run("balance", func(t *testing.T) {
-		keep := func(memory int64) goka.Codec { return stream.Keep(stream.BalanceEncoder{}, memory) }
+		keep := func(memory int64) goka.Codec { return stream.Keep(stream.BalanceEncoder{}, memory, 4) }
 		keepChangesNothing(t, stream.BalanceEncoder{}, keep, func(a *wallet.Account, d wallet.Deposit, _ wallet.Rule) { a.Apply(d) })
 	})
 }
@@ -94,7 +94,7 @@ func keepChangesNothing[T any](t *testing.T, plain goka.Codec, keep func(memory 
 			if data := table[key]; data != nil {
 				v, _ = kept.Decode(data)
 			}
-			row, err := stream.KeptRow[T](v)
+			row, err := stream.KeptRow[T](v, 3)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +124,7 @@ func keepChangesNothing[T any](t *testing.T, plain goka.Codec, keep func(memory 
 
 // A value is given back once, and only for its own bytes.
 func TestKeepGivesBackOnce(t *testing.T) {
-	codec := stream.Keep(stream.BalanceEncoder{}, 1<<20)
+	codec := stream.Keep(stream.BalanceEncoder{}, 1<<20, 4)
 	a := &stream.Kept[wallet.Account]{Row: wallet.Account{NextOffset: 7}}
 	data, err := codec.Encode(a)
 	if err != nil {
@@ -147,7 +147,7 @@ func TestKeepGivesBackOnce(t *testing.T) {
 
 // Bytes with another ticket than theirs are read as any others.
 func TestKeepDoubtsTickets(t *testing.T) {
-	codec, r := stream.Keep(stream.BalanceEncoder{}, 1<<20), rand.New(rand.NewPCG(1, 1))
+	codec, r := stream.Keep(stream.BalanceEncoder{}, 1<<20, 4), rand.New(rand.NewPCG(1, 1))
 	for i := range 1000 {
 		a := &stream.Kept[wallet.Account]{Row: wallet.Account{NextOffset: int64(i + 1)}}
 		data, _ := codec.Encode(a)
@@ -165,7 +165,7 @@ func TestKeepDoubtsTickets(t *testing.T) {
 // What is kept is bounded.
 func TestKeepForgets(t *testing.T) {
 	const rows, memory = 10_000, 1 << 20
-	codec := stream.Keep(stream.BalanceEncoder{}, memory)
+	codec := stream.Keep(stream.BalanceEncoder{}, memory, 4)
 	var all [rows][]byte
 	var values [rows]*stream.Kept[wallet.Account]
 	for i := range all {

@@ -17,7 +17,7 @@ func Graph(env stream.Env) *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(stream.ThresholdGroup),
 		goka.Input(stream.DepositStream, new(codec.Bytes), processor{env}.deposit),
 		goka.Output(stream.FlagWalletStream, new(stream.FlagEventEncoder)),
-		goka.Persist(stream.Keep(stream.CounterEncoder{}, env.RowMemory)),
+		goka.Persist(stream.Keep(stream.CounterEncoder{}, env.RowMemory, env.Partitions)),
 	)
 }
 
@@ -35,7 +35,7 @@ func (p processor) deposit(ctx goka.Context, msg any) {
 	if !alive {
 		return
 	}
-	row, err := stream.KeptRow[wallet.Counter](held)
+	row, err := stream.KeptRow[wallet.Counter](held, ctx.Partition())
 	if err != nil {
 		stream.Fail(ctx, err)
 	}

@@ -58,15 +58,15 @@ func BenchmarkRows(b *testing.B) {
 		b.ReportMetric(float64(written)/float64(b.N*len(deposits)), "bytes/row")
 	}
 	b.Run("balance", func(b *testing.B) {
-		fold(b, stream.Keep(stream.BalanceEncoder{}, 1<<30), func(row any, d wallet.Deposit) (any, error) {
-			kept, err := stream.KeptRow[wallet.Account](row)
+		fold(b, stream.Keep(stream.BalanceEncoder{}, 1<<30, 1), func(row any, d wallet.Deposit) (any, error) {
+			kept, err := stream.KeptRow[wallet.Account](row, 0)
 			kept.Row.Apply(d)
 			return kept, err
 		})
 	})
 	b.Run("threshold", func(b *testing.B) {
-		fold(b, stream.Keep(stream.CounterEncoder{}, 1<<30), func(row any, d wallet.Deposit) (any, error) {
-			kept, err := stream.KeptRow[wallet.Counter](row)
+		fold(b, stream.Keep(stream.CounterEncoder{}, 1<<30, 1), func(row any, d wallet.Deposit) (any, error) {
+			kept, err := stream.KeptRow[wallet.Counter](row, 0)
 			kept.Row.Apply(d, rule)
 			return kept, err
 		})
