@@ -365,7 +365,7 @@ func (s *Store) set(key string, value []byte) {
 	if s.mode == Lead && s.recovered {
 		e := s.rows.renew(key, s.written)
 		s.rows.set(e, value)
-		e.pending = true // a row only ever gets newer, so one acknowledgement of it will do
+		e.pending = true    // a row only ever gets newer, so one acknowledgement of it will do
 		if e.store == nil { // once: a Pending reads it without s.mu
 			e.store = s
 		}
