@@ -9,7 +9,7 @@ type entry struct {
 	pending bool   // value is not acknowledged
 	batch   uint64 // the last one that took acked to disk
 	used    uint64 // the tick at which it was last written
-	store   *Store // once a processor has set it
+	store   *Store
 }
 
 // entrySize is about what an entry takes beside its key and values.
@@ -20,6 +20,7 @@ func (e *entry) size() int64 { return int64(len(e.key)+len(e.value)) + entrySize
 // cache holds the rows written lately. When it is full it is swept: what was not
 // written for longest goes, a quarter or more, but for what the disk does not have yet.
 type cache struct {
+	store   *Store
 	limit   int64 // bytes, about
 	size    int64
 	sweepAt int64
@@ -28,8 +29,8 @@ type cache struct {
 	ticks   uint64 // each for an eighth of the limit that came
 }
 
-func newCache(limit int64) cache {
-	return cache{limit: limit, sweepAt: limit, entries: make(map[string]*entry)}
+func newCache(s *Store, limit int64) cache {
+	return cache{store: s, limit: limit, sweepAt: limit, entries: make(map[string]*entry)}
 }
 
 // find returns nil for a key that memory does not know.
@@ -43,7 +44,7 @@ func (c *cache) renew(key string, written uint64) *entry {
 	}
 	e := c.entries[key]
 	if e == nil {
-		e = &entry{key: key}
+		e = &entry{key: key, store: c.store}
 		c.entries[key] = e
 		c.grow(e.size())
 	}

@@ -8,7 +8,7 @@ import (
 
 // Sweeps take nothing of which memory has more than the disk.
 func TestCacheKeepsWhatIsNotOnDisk(t *testing.T) {
-	c := newCache(1)
+	c := newCache(nil, 1)
 	for name, e := range map[string]entry{
 		"on disk": {batch: 4}, "on its way": {batch: 5}, "dirty": {dirty: true}, "pending": {pending: true},
 	} {
@@ -30,7 +30,7 @@ func TestCacheKeepsWhatIsNotOnDisk(t *testing.T) {
 func TestCacheIsBounded(t *testing.T) {
 	const rows = 100
 	for _, keys := range []int{rows / 2, rows, 10 * rows, 1 << 20} {
-		c := newCache(rows * (entrySize + 10))
+		c := newCache(nil, rows*(entrySize+10))
 		r := rand.New(rand.NewPCG(1, 2))
 		there := 0
 		for range 10_000 {
@@ -64,7 +64,7 @@ func TestCacheIsBounded(t *testing.T) {
 // What was written longest ago goes first.
 func TestCacheForgetsTheOldest(t *testing.T) {
 	const rows = 1000
-	c := newCache(rows * (entrySize + 10))
+	c := newCache(nil, rows*(entrySize+10))
 	for i := range 50 * rows {
 		c.set(c.renew(fmt.Sprintf("%05d", i), 0), make([]byte, 5))
 		if back := i - rows/2; back > 0 && c.find(fmt.Sprintf("%05d", back)) == nil {
@@ -76,7 +76,7 @@ func TestCacheForgetsTheOldest(t *testing.T) {
 // A disk that was slow for a while makes memory no larger for good.
 func TestCacheShrinksAgain(t *testing.T) {
 	const rows = 100
-	c := newCache(rows * (entrySize + 10))
+	c := newCache(nil, rows*(entrySize+10))
 	for i := range 20 * rows {
 		e := c.renew(fmt.Sprintf("%05d", i), 0)
 		c.set(e, make([]byte, 5))

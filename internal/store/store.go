@@ -202,7 +202,7 @@ func (s *Store) open() error {
 		_ = db.Close()
 		return err
 	}
-	s.db, s.rows, s.written = db, newCache(5*s.share(8)), s.batch
+	s.db, s.rows, s.written = db, newCache(s, 5*s.share(8)), s.batch
 	if s.offset == noOffset {
 		s.fresh = newFresh()
 	}
@@ -365,10 +365,7 @@ func (s *Store) set(key string, value []byte) {
 	if s.mode == Lead && s.recovered {
 		e := s.rows.renew(key, s.written)
 		s.rows.set(e, value)
-		e.pending = true    // a row only ever gets newer, so one acknowledgement of it will do
-		if e.store == nil { // once: a Pending reads it without s.mu
-			e.store = s
-		}
+		e.pending = true // a row only ever gets newer, so one acknowledgement of it will do
 		s.last = e
 		return
 	}

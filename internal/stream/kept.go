@@ -47,8 +47,8 @@ func Keep[T any](codec keepable[T], memory int64, partitions int32) goka.Codec {
 
 type keptCodec[T any] struct {
 	codec keepable[T]
-	// One for each partition: two cores seldom want the same one, and then the waiting
-	// is for its memory rather than for its lock.
+	// One for each partition: cores that work on different ones do not write to the
+	// same memory.
 	shards []keptShard[T]
 }
 
