@@ -149,6 +149,8 @@ func (c *Client) readerConfig(clientID string) *sarama.Config {
 	cfg := c.base(clientID)
 	cfg.Consumer.Return.Errors = true
 	cfg.Consumer.Retry.Backoff = 500 * time.Millisecond
+	// At the end of its table a recovery waits for the fetch that is open.
+	cfg.Consumer.MaxWaitTime = 100 * time.Millisecond
 	cfg.ChannelBufferSize = 1024
 	return cfg
 }
