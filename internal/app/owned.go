@@ -111,10 +111,10 @@ func (o *owned) opened(partition int32, s *store.Store) {
 	defer o.mu.Unlock()
 	p := o.parts[partition]
 	p.store = s
-	o.stores.Store(partition, s)
 	s.Limit(p.claimed)
 	s.Memory(o.memory)
 	s.OnRecovered(func() { o.recovered(partition, p) })
+	o.stores.Store(partition, s) // last: a late answer may ask for it at once
 }
 
 // stored is told of each row that the changelog holds.

@@ -8,6 +8,7 @@ import "hash/maphash"
 type fresh struct {
 	hash   func(key string) uint64
 	places map[uint64]int // by hash of key: the number of its newest row
+	max    int            // keys
 	rows   []leaving      // not on their way yet; one for each key
 	first  int            // the number of rows[0]
 
@@ -15,15 +16,15 @@ type fresh struct {
 	batch   uint64
 }
 
-// maxFresh is how many keys fresh may know, at some 30 bytes each beside its rows.
-const maxFresh = 1 << 20
+// keySize is about what a key takes in places.
+const keySize = 32
 
 // freshSize is about what a row of fresh takes beside its key and value.
 const freshSize = 128
 
-func newFresh() *fresh {
+func newFresh(maxKeys int) *fresh {
 	seed := maphash.MakeSeed()
-	return &fresh{hash: func(key string) uint64 { return maphash.String(seed, key) }, places: make(map[uint64]int)}
+	return &fresh{hash: func(key string) uint64 { return maphash.String(seed, key) }, places: make(map[uint64]int), max: maxKeys}
 }
 
 // find returns the newest value of a key. It does not know one that only the disk has.
@@ -53,7 +54,7 @@ func (f *fresh) set(key string, value []byte) (grown int64, ok bool) {
 			r.value = value
 			return grown, true
 		}
-	} else if len(f.places) == maxFresh {
+	} else if len(f.places) >= f.max {
 		return 0, false
 	}
 	f.places[h] = f.first + len(f.rows)

@@ -12,7 +12,7 @@ import (
 func TestFresh(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		f := newFresh()
+		f := newFresh(100)
 		hashes := 1 + r.Uint64N(8)
 		f.hash = func(key string) uint64 { return uint64(key[0]) % hashes }
 		newest, onDisk := map[string][]byte{}, map[string][]byte{}
@@ -93,18 +93,13 @@ func TestMemoryIsBounded(t *testing.T) {
 // More keys than fresh may know: the rest goes the way of other recoveries.
 func TestFreshIsFull(t *testing.T) {
 	s := open(t, t.TempDir()+"/p", Lead)
-	for i := range maxFresh {
-		s.fresh.places[uint64(i)] = -1
-	}
-	s.fresh.hash = func(key string) uint64 { return 1 << 40 } // not among them
-	delete(s.fresh.places, 0)
+	s.fresh.max = 1
 	must(t, s.Set("a", []byte("1")))
 	must(t, s.SetOffset(0))
 	s.flushing.Lock() // a batch on its way while fresh ends
 	s.mu.Lock()
 	s.fresh.leave(s.batch + 1)
 	s.mu.Unlock()
-	s.fresh.hash = func(key string) uint64 { return 1 << 41 }
 	must(t, s.Set("b", []byte("2")))
 	must(t, s.SetOffset(1))
 	if s.fresh != nil {

@@ -99,8 +99,10 @@ var ErrBroken = errors.New("local state")
 var ErrPartly = errors.New("the table was recovered in part")
 
 // Memory bounds, in bytes and about, what the store holds: five eighths for rows,
-// of which two may wait to be written, three for the database's own buffers. It must
-// be called before Open.
+// of which two may wait to be written, three for the database's own buffers. While it
+// reads a changelog from nothing it may take four times that: half for rows that wait,
+// half for those on their way, the batch of these, twice that in the database, and as
+// much as all for the keys. It must be called before Open.
 func (s *Store) Memory(bytes int64) { s.memory = bytes }
 
 // Limit makes Open throw away a state that has reached offset: the log was cut
@@ -204,7 +206,7 @@ func (s *Store) open() error {
 	}
 	s.db, s.rows, s.written = db, newCache(s, 5*s.share(8)), s.batch
 	if s.offset == noOffset {
-		s.fresh = newFresh()
+		s.fresh = newFresh(int(s.memory / keySize))
 	}
 	return nil
 }
@@ -287,11 +289,11 @@ func (e *entry) Acked(value []byte, offset int64) error {
 // acked may be given the key's entry. One that waits is among rows.
 func (s *Store) acked(e *entry, key string, value []byte, offset int64) error {
 	s.mu.Lock()
-	err := s.failed
-	if err == nil && s.recovered && offset > s.offset { // a late answer to an earlier session: recovery reads it, or finds a gap
+	err, behind := s.failed, false
+	if err == nil && s.recovered && offset > s.offset { // else it is late: recovery reads it, or finds a gap
 		err = s.ack(e, key, value, offset)
+		behind = s.behind()
 	}
-	behind := s.behind()
 	s.mu.Unlock()
 	if behind {
 		_ = s.flush() // a failure is kept
