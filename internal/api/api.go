@@ -139,7 +139,7 @@ type API struct {
 	Options
 	*front
 	guard    *guard
-	deposits *prometheus.CounterVec // result
+	deposits map[string]prometheus.Counter // by result
 	// inFlight, large and streams bound what requests may hold at once.
 	inFlight, large, streams gate
 	streamed                 atomic.Int64 // deposits of streams that the log has not answered

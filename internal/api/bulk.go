@@ -510,7 +510,7 @@ func (s *stream) late(e *entry) bool {
 func (s *stream) answer(e *entry) {
 	s.countKeyed(e.order, -1)
 	if e.bad != nil {
-		s.api.deposits.WithLabelValues(result(e.got, e.bad)).Inc()
+		s.api.deposits[result(e.got, e.bad)].Inc()
 		s.tell(e.line, e.bad, false)
 		return
 	}
@@ -520,7 +520,7 @@ func (s *stream) answer(e *entry) {
 	b = append(b, `,"position":"`...)
 	b = e.got.at.append(b)
 	if e.got.replayed {
-		s.api.deposits.WithLabelValues(resultReplayed).Inc()
+		s.api.deposits[resultReplayed].Inc()
 		b = append(b, `","replayed":true}`...)
 	} else {
 		s.accepted++
@@ -553,7 +553,7 @@ func (s *stream) flush(at int64) {
 		signal(s.room)
 	}
 	if s.accepted > 0 {
-		s.api.deposits.WithLabelValues(resultAccepted).Add(float64(s.accepted))
+		s.api.deposits[resultAccepted].Add(float64(s.accepted))
 		s.accepted = 0
 	}
 	if s.out.Len() == 0 {

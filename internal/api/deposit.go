@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"coinbit/internal/pb"
 	"coinbit/internal/wallet"
@@ -16,7 +17,7 @@ const (
 	headerPosition = "X-Deposit-Position"
 )
 
-const success = `{"code":200,"data":null,"message":"success"}`
+var success = []byte(`{"code":200,"data":null,"message":"success"}`)
 
 // receipt is a deposit that counts.
 type receipt struct {
@@ -27,10 +28,8 @@ type receipt struct {
 
 // deposit answers POST /api/deposit.
 func (a *API) deposit(w http.ResponseWriter, r *http.Request) *failure {
-	ctx, cancel := context.WithTimeout(r.Context(), depositBudget)
-	defer cancel()
-	got, f := a.accept(ctx, w, r)
-	a.deposits.WithLabelValues(result(got, f)).Inc()
+	got, f := a.accept(w, r)
+	a.deposits[result(got, f)].Inc()
 	if f != nil {
 		return f
 	}
@@ -39,12 +38,13 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) *failure {
 	if got.replayed {
 		h[headerReplayed] = []string{"true"}
 	}
-	writeJSON(w, []byte(success))
+	writeJSON(w, success)
 	return nil
 }
 
 // accept checks a deposit and sees it through.
-func (a *API) accept(ctx context.Context, w http.ResponseWriter, r *http.Request) (receipt, *failure) {
+func (a *API) accept(w http.ResponseWriter, r *http.Request) (receipt, *failure) {
+	limit := time.Now().Add(depositBudget) // from here on, however long the body takes
 	key, hasKey, f := one(r.Header, headerKey, codeKey)
 	if f != nil {
 		return receipt{}, f
@@ -64,8 +64,14 @@ func (a *API) accept(ctx context.Context, w http.ResponseWriter, r *http.Request
 	}
 	defer a.inFlight.leave()
 	if hasKey {
+		ctx, cancel := context.WithDeadline(r.Context(), limit)
+		defer cancel()
 		return a.sendOnce(ctx, walletID, amount, key)
 	}
+	// Not the request's own context: the deposit is on its way, and counts, whether or
+	// not its client is still there. That is soon known, and to watch both costs more.
+	ctx, cancel := context.WithDeadline(context.Background(), limit)
+	defer cancel()
 	at, f := a.send(ctx, walletID, amount, "")
 	return receipt{at: at}, f
 }

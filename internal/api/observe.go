@@ -63,14 +63,16 @@ const (
 	resultUnknown  = "unknown"
 )
 
-func newDeposits(reg prometheus.Registerer) (*prometheus.CounterVec, error) {
+// newDeposits registers the counters of what becomes of deposits, each at 0.
+func newDeposits(reg prometheus.Registerer) (map[string]prometheus.Counter, error) {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "coinbit_deposits_total", Help: "Deposits asked for, by what became of them.",
 	}, []string{"result"})
+	each := make(map[string]prometheus.Counter)
 	for _, r := range []string{resultAccepted, resultReplayed, resultConflict, resultInvalid, resultRefused, resultUnknown} {
-		c.WithLabelValues(r) // so that each is there, at 0, before it first happens
+		each[r] = c.WithLabelValues(r)
 	}
-	return c, register(reg, c)
+	return each, register(reg, c)
 }
 
 // result is the label of a deposit's outcome.

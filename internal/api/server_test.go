@@ -87,7 +87,7 @@ func TestServerBodies(t *testing.T) {
 	}
 
 	res, body = exchange(t, addr, raw(len(one), one), false)
-	if res == nil || res.StatusCode != 200 || body != success || res.ContentLength != int64(len(success)) {
+	if res == nil || res.StatusCode != 200 || body != string(success) || res.ContentLength != int64(len(success)) {
 		t.Errorf("%v %s", res, body)
 	}
 	res, body = exchange(t, addr, "HEAD /api/check/w HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false)

@@ -9,9 +9,10 @@ import (
 const maxWait = time.Millisecond
 
 // pace says when a request is worth sending. Each costs the broker about the same,
-// however many records it carries. So under load a request waits until half as many
-// records are there as were unanswered lately: the other half is then being answered,
-// or on its way here. Without load, that is with one record at a time, nothing waits.
+// however many records it carries. So under load a request waits until three quarters
+// as many records are there as were unanswered lately: the others are then being
+// answered, or on their way here. Without load, that is with one record at a time,
+// nothing waits.
 type pace struct {
 	waiting atomic.Int64 // records that are in no request yet
 	usual   atomic.Int64 // records unanswered, lately
@@ -42,7 +43,7 @@ func (p *pace) answered(n int) {
 
 // wait returns when a request is worth sending, or after maxWait.
 func (p *pace) wait(timer *time.Timer, stop <-chan struct{}) {
-	want := p.usual.Load() / 2
+	want := p.usual.Load() * 3 / 4
 	if p.waiting.Load() >= want {
 		return
 	}

@@ -36,8 +36,8 @@ func TestPace(t *testing.T) {
 	}{
 		{"the first of all", 0, 1, 0},
 		{"one at a time", 1, 1, 0},
-		{"half are there", 64, 32, 0},
-		{"the others come", 64, 12, 200 * time.Microsecond},
+		{"three quarters are there", 64, 48, 0},
+		{"the others come", 64, 28, 200 * time.Microsecond},
 		{"the others do not come in time", 1000, 1, maxWait},
 	}
 	for _, tt := range tests {

@@ -14,6 +14,7 @@ import (
 
 // Figures are what a load measured.
 type Figures struct {
+	Requests  int64   // all that were answered, those of the warm-up too
 	PerSecond float64 // answers/s, all of them 200
 	P50, P99  time.Duration
 }
@@ -43,6 +44,7 @@ const warmUp = 300 * time.Millisecond
 
 func closed(ctx context.Context, addr string, connections int, duration time.Duration, m loadgen.Mix) (Figures, error) {
 	var report loadgen.Report
+	requests := int64(0)
 	for _, d := range []time.Duration{warmUp, duration} {
 		m.Host, m.Wallets, m.Amount = addr, wallets, "0.01..100"
 		m.Seed = uint64(time.Now().UnixNano()) // keys that were not used before
@@ -54,8 +56,11 @@ func closed(ctx context.Context, addr string, connections int, duration time.Dur
 		if report, err = loadgen.Run(ctx, o); err != nil {
 			return Figures{}, err
 		}
+		requests += report.Requests
 	}
-	return figures(report)
+	f, err := figures(report)
+	f.Requests = requests
+	return f, err
 }
 
 // DepositAtRate posts deposits at a steady rate, per second, however slow the
@@ -77,7 +82,7 @@ func figures(r loadgen.Report) (Figures, error) {
 	if r.Requests == 0 || r.Status[http.StatusOK] != r.Requests {
 		return Figures{}, fmt.Errorf("not all answers are 200: %v, %v", r.Status, r.Failed)
 	}
-	f := Figures{PerSecond: r.PerSecond}
+	f := Figures{Requests: r.Requests, PerSecond: r.PerSecond}
 	for _, l := range r.Kinds { // one of them
 		if l.Count > 0 {
 			f.P50, f.P99 = time.Duration(l.P50)*time.Microsecond, time.Duration(l.P99)*time.Microsecond

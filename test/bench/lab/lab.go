@@ -537,6 +537,19 @@ func (l *Lab) read(s *Service, done int64) (reading, error) {
 	return reading{time.Now(), done, process, broker}, err
 }
 
+// Used is the CPU time that a process and Kafka take while do runs.
+func (l *Lab) Used(s *Service, do func() error) (process, broker time.Duration, err error) {
+	before, err := l.read(s, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := do(); err != nil {
+		return 0, 0, err
+	}
+	after, err := l.read(s, 0)
+	return after.process - before.process, after.broker - before.broker, err
+}
+
 // Watch follows how many records a process is through with, from the first one
 // until there are so many. It asks done each pause.
 func (l *Lab) Watch(ctx context.Context, s *Service, pause time.Duration, records int64, done func() (int64, error)) (Drain, error) {
