@@ -144,6 +144,7 @@ type API struct {
 	inFlight, large, streams gate
 	streamed                 atomic.Int64 // deposits of streams that the log has not answered
 	stallTimeout             time.Duration
+	budgets                  budgets
 }
 
 // New builds an API. It fails when a required option is missing, a key or the
