@@ -73,8 +73,8 @@ func ParsePosition(text string) (Position, error) {
 type Log interface {
 	// Append returns d's position once d is on all in-sync replicas. It fails
 	// with ErrRefused when nothing was sent and with ErrUnknown otherwise, also
-	// when ctx ends first; any other error is taken for ErrUnknown.
-	Append(ctx context.Context, d *pb.Deposit) (Position, error)
+	// when ctx ends or over is closed first; any other error is taken for ErrUnknown.
+	Append(ctx context.Context, over <-chan struct{}, d *pb.Deposit) (Position, error)
 	// Send is Append without waiting: unless it returns an error (ErrRefused), done
 	// is called exactly once, from another goroutine, and must not block. d is the
 	// caller's again once done is called or an error returned. There is place for

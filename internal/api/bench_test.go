@@ -29,7 +29,7 @@ func gone() (context.Context, context.CancelFunc) {
 // instant is a log and tables that cost nothing.
 type instant struct{ next atomic.Int64 }
 
-func (i *instant) Append(context.Context, *pb.Deposit) (api.Position, error) {
+func (i *instant) Append(context.Context, <-chan struct{}, *pb.Deposit) (api.Position, error) {
 	next := i.next.Add(1)
 	return api.Position{Partition: partition, Offset: next}, nil
 }

@@ -45,7 +45,8 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) *failure {
 
 // accept checks a deposit and sees it through.
 func (a *API) accept(w http.ResponseWriter, r *http.Request) (receipt, *failure) {
-	soon := a.budgets.from(time.Now()) // however long the body takes
+	start := time.Now() // however long the body takes
+	over := a.budgets.from(start)
 	key, hasKey, f := one(r.Header, headerKey, codeKey)
 	if f != nil {
 		return receipt{}, f
@@ -65,45 +66,41 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) (receipt, *failure)
 	}
 	defer a.inFlight.leave()
 	if hasKey {
-		limit, _ := soon.Deadline()
-		ctx, cancel := context.WithDeadline(r.Context(), limit)
+		ctx, cancel := context.WithDeadline(r.Context(), start.Add(depositBudget))
 		defer cancel()
 		return a.sendOnce(ctx, walletID, amount, key)
 	}
-	// Not the request's own context: the deposit is on its way, and counts, whether or
-	// not its client is still there.
-	at, f := a.send(soon, walletID, amount, "")
+	at, f := a.send(r.Context(), over, walletID, amount, "")
 	return receipt{at: at}, f
 }
 
-// budgets gives a request its depositBudget. Requests that come within a twentieth of a
-// second share one: a timer and a context for each would cost as much as to read and
+// budgets tells when requests have used up their depositBudget. Those that come within a
+// twentieth of a second share one: a timer for each would cost as much as to read and
 // check the deposit.
 type budgets struct{ latest atomic.Pointer[budget] }
 
 type budget struct {
-	context.Context
-	until time.Time
+	over  chan struct{}
+	until time.Time // it is for requests that come before
 }
 
-// from is done depositBudget after now, or a little earlier.
-func (b *budgets) from(now time.Time) context.Context {
+// from is closed depositBudget after now, or a little earlier.
+func (b *budgets) from(now time.Time) <-chan struct{} {
 	latest := b.latest.Load()
 	if latest == nil || now.After(latest.until) {
-		ctx, cancel := context.WithDeadline(context.Background(), now.Add(depositBudget))
-		context.AfterFunc(ctx, cancel)
-		latest = &budget{ctx, now.Add(50 * time.Millisecond)}
+		latest = &budget{make(chan struct{}), now.Add(50 * time.Millisecond)}
+		time.AfterFunc(depositBudget, func() { close(latest.over) })
 		b.latest.Store(latest) // of two at once either will do
 	}
-	return latest.Context
+	return latest.over
 }
 
 // send hands the deposit to the log. This is its acceptance: here it gets its
 // time and its name.
-func (a *API) send(ctx context.Context, walletID string, amount wallet.Amount, key string) (Position, *failure) {
+func (a *API) send(ctx context.Context, over <-chan struct{}, walletID string, amount wallet.Amount, key string) (Position, *failure) {
 	d := new(pb.Deposit)
 	a.fill(d, walletID, amount, key)
-	at, err := a.Log.Append(ctx, d)
+	at, err := a.Log.Append(ctx, over, d)
 	return at, unsent(err, key)
 }
 
@@ -144,7 +141,7 @@ func (a *API) sendOnce(ctx context.Context, walletID string, amount wallet.Amoun
 	if got, known, f := a.known(walletID, amount, key); known || f != nil {
 		return got, f
 	}
-	at, f := a.send(ctx, walletID, amount, key)
+	at, f := a.send(ctx, nil, walletID, amount, key)
 	if f != nil {
 		return receipt{}, f
 	}

@@ -54,7 +54,7 @@ func newWorld() *world {
 var rule = wallet.Rule{Threshold: wallet.Amount{Units: 10000}, PeriodMs: 120_000}
 
 // Append keeps a copy of d, which is the caller's again.
-func (w *world) Append(ctx context.Context, d *pb.Deposit) (api.Position, error) {
+func (w *world) Append(ctx context.Context, _ <-chan struct{}, d *pb.Deposit) (api.Position, error) {
 	d = proto.CloneOf(d)
 	w.mu.Lock()
 	if w.appendErr != nil {
@@ -83,7 +83,7 @@ func (w *world) Append(ctx context.Context, d *pb.Deposit) (api.Position, error)
 
 // Send is Append with its answer from another goroutine.
 func (w *world) Send(d *pb.Deposit, done func(api.Position, error)) error {
-	at, err := w.Append(context.Background(), d)
+	at, err := w.Append(context.Background(), nil, d)
 	if errors.Is(err, api.ErrRefused) {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -119,15 +120,46 @@ func TestServerHostileHTTP(t *testing.T) {
 // blocked is a log that never answers: Kafka is there and does nothing.
 type blocked struct{ entered chan struct{} }
 
-func (b blocked) Append(ctx context.Context, _ *pb.Deposit) (api.Position, error) {
+func (b blocked) Append(ctx context.Context, over <-chan struct{}, _ *pb.Deposit) (api.Position, error) {
 	b.entered <- struct{}{}
-	<-ctx.Done()
-	return api.Position{}, errors.Join(api.ErrUnknown, ctx.Err())
+	select {
+	case <-ctx.Done():
+	case <-over:
+	}
+	return api.Position{}, api.ErrUnknown
 }
 
 func (b blocked) Send(*pb.Deposit, func(api.Position, error)) error {
 	b.entered <- struct{}{}
 	return nil
+}
+
+// A deposit that the log does not answer is unknown after nine seconds from its
+// headers' arrival, keyed or not, however many came shortly before it.
+func TestDepositBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := blocked{make(chan struct{}, 200)}
+		h := newWorld().handler(t, func(o *api.Options) { o.Log = log })
+		var waiting sync.WaitGroup
+		for i := range 200 {
+			waiting.Go(func() {
+				time.Sleep(time.Duration(i) * 7 * time.Millisecond)
+				var headers []string
+				if i%3 == 0 {
+					headers = []string{"Idempotency-Key: k"}
+				}
+				start := time.Now()
+				res, body := do(h, post(one, headers...))
+				if took := time.Since(start); took < 8900*time.Millisecond || took > 9*time.Second {
+					t.Errorf("request %d took %v", i, took)
+				}
+				if res.StatusCode != http.StatusGatewayTimeout {
+					t.Errorf("request %d: %d %s", i, res.StatusCode, body)
+				}
+			})
+		}
+		waiting.Wait()
+	})
 }
 
 // While the log answers nothing, so many requests wait and the others are told

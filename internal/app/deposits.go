@@ -62,7 +62,7 @@ func (d *deposits) partition(walletID string) (int32, error) {
 }
 
 // Append sends a deposit and waits until all in-sync replicas have it.
-func (d *deposits) Append(ctx context.Context, deposit *pb.Deposit) (api.Position, error) {
+func (d *deposits) Append(ctx context.Context, over <-chan struct{}, deposit *pb.Deposit) (api.Position, error) {
 	if d.inFlight.Add(1) > maxInFlight {
 		d.inFlight.Add(-1)
 		return api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, errTooMany)
@@ -85,6 +85,8 @@ func (d *deposits) Append(ctx context.Context, deposit *pb.Deposit) (api.Positio
 		return a.position, a.err
 	case <-ctx.Done():
 		return api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, ctx.Err())
+	case <-over:
+		return api.Position{}, fmt.Errorf("%w: no answer in time", api.ErrUnknown)
 	}
 }
 

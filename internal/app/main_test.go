@@ -393,7 +393,7 @@ func TestAppendRefuses(t *testing.T) {
 	if err := d.ready(); err == nil {
 		t.Error("ready without an emitter")
 	}
-	if _, err := d.Append(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "kafka is away") {
+	if _, err := d.Append(context.Background(), nil, nil); err == nil || !strings.Contains(err.Error(), "kafka is away") {
 		t.Errorf("%v", err)
 	}
 	if _, err := d.partition("w"); err == nil {

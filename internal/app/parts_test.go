@@ -195,9 +195,10 @@ func TestAppend(t *testing.T) {
 		at  api.Position
 		err error
 	}
+	over := make(chan struct{})
 	send := func(ctx context.Context) <-chan answer {
 		c := make(chan answer, 1)
-		go func() { at, err := d.Append(ctx, deposit); c <- answer{at, err} }()
+		go func() { at, err := d.Append(ctx, over, deposit); c <- answer{at, err} }()
 		return c
 	}
 
@@ -221,18 +222,21 @@ func TestAppend(t *testing.T) {
 		t.Errorf("%d in flight after all answers", n)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	got = send(ctx)
-	finish = <-held.answers
-	cancel()
-	if a := <-got; !errors.Is(a.err, api.ErrUnknown) {
-		t.Errorf("given up: %+v", a)
-	}
-	if n := d.inFlight.Load(); n != 1 {
-		t.Errorf("%d in flight, want 1: the producer still has it", n)
-	}
-	finish(&sarama.ProducerMessage{}, nil)
-	if n := d.inFlight.Load(); n != 0 {
-		t.Errorf("%d in flight after the late answer", n)
+	for _, end := range []func(){cancel, func() { close(over) }} { // its client has left, or its time is over
+		got = send(ctx)
+		finish = <-held.answers
+		end()
+		if a := <-got; !errors.Is(a.err, api.ErrUnknown) {
+			t.Errorf("given up: %+v", a)
+		}
+		if n := d.inFlight.Load(); n != 1 {
+			t.Errorf("%d in flight, want 1: the producer still has it", n)
+		}
+		finish(&sarama.ProducerMessage{}, nil)
+		if n := d.inFlight.Load(); n != 0 {
+			t.Errorf("%d in flight after the late answer", n)
+		}
+		ctx, over = context.Background(), make(chan struct{})
 	}
 
 	// For want of a right the emitter ends, so that the next is not even sent.
@@ -248,7 +252,7 @@ func TestAppend(t *testing.T) {
 	refused := func(what string, deposit *pb.Deposit) {
 		t.Helper()
 		before := d.inFlight.Load()
-		if _, err := d.Append(context.Background(), deposit); !errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrUnknown) {
+		if _, err := d.Append(context.Background(), nil, deposit); !errors.Is(err, api.ErrRefused) || errors.Is(err, api.ErrUnknown) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if n := d.inFlight.Load(); n != before {
