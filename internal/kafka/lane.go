@@ -18,7 +18,7 @@ type record struct {
 	key   string
 	value []byte
 	claim bool // of before recovery: no store waits for it
-	// newest says that it holds all that an earlier record of its key held: one that
+	// newest says that it holds all that an earlier record of its row held: one that
 	// still waits is not sent, this one goes in its place.
 	newest bool
 	row    Row // if its owner gave one
@@ -70,8 +70,7 @@ type lane struct {
 	mu         sync.Mutex
 	work, room *sync.Cond
 	queue      []record
-	taken      int            // records that left the queue at its front
-	newest     map[string]int // where the newest record of a key waits, counted with taken
+	taken      int // records that left the queue at its front
 	bytes      int
 	busy       bool // records are in flight or being told
 	renew      bool // another identity is due
@@ -105,7 +104,7 @@ func (l *lane) put(r record) {
 		l.room.Wait()
 	}
 	err := l.err
-	if err == nil && (!r.newest || !l.replace(r)) {
+	if err == nil && !l.replace(r) {
 		l.queue = append(l.queue, r)
 		l.bytes += r.size()
 		l.w.pace.came()
@@ -117,20 +116,21 @@ func (l *lane) put(r record) {
 	}
 }
 
-// replace puts a record in the place of one with its key that waits. It needs l.mu.
+// replace puts a record in the place of one of its row that waits. It needs l.mu.
 func (l *lane) replace(r record) bool {
-	if l.newest == nil {
-		l.newest = make(map[string]int)
-	}
-	at, waits := l.newest[r.key]
-	if !waits {
-		l.newest[r.key] = l.taken + len(l.queue)
+	if !r.newest || r.row == nil {
 		return false
 	}
-	q := &l.queue[at-l.taken]
+	place := r.row.Place()
+	at := int(place.Load()) - l.taken
+	if at < 0 || at >= len(l.queue) || l.queue[at].row != r.row || !l.queue[at].newest { // it has left, or never was here
+		place.Store(int64(l.taken + len(l.queue)))
+		return false
+	}
+	q := &l.queue[at]
 	l.bytes -= q.held()
 	q.replaced = append(q.replaced, q.done)
-	q.value, q.row, q.done = r.value, r.row, r.done
+	q.value, q.done = r.value, r.done
 	l.bytes += q.held()
 	return true
 }
@@ -151,7 +151,6 @@ func (l *lane) refuse(err error) {
 	l.mu.Lock()
 	queue := l.queue
 	l.queue, l.bytes = nil, 0
-	clear(l.newest)
 	l.w.pace.left(len(queue))
 	l.work.Broadcast()
 	l.room.Broadcast()
@@ -243,14 +242,8 @@ func (l *lane) take() []record {
 	l.taken += n
 	if n == len(l.queue) {
 		records, l.queue, l.spare = l.queue, l.spare, nil
-		clear(l.newest)
 	} else {
 		l.queue = l.queue[n:]
-	}
-	for i := range records {
-		if len(l.newest) > 0 && records[i].newest {
-			delete(l.newest, records[i].key)
-		}
 	}
 	l.bytes -= held
 	l.w.pace.left(n)

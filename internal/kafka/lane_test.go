@@ -17,25 +17,38 @@ func idleLane(maxQueue int) *lane {
 	return l
 }
 
+// place is a Row of which nobody keeps anything.
+type place struct{ at atomic.Int64 }
+
+func (*place) Acked([]byte, int64) error { return nil }
+func (p *place) Place() *atomic.Int64    { return &p.at }
+
 // The lane's queue against a naive twin: partial takes, a claim at the front, refusals,
 // abandoned flights; every record is told once and in its key's order.
 func TestLaneQueue(t *testing.T) {
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		l := idleLane(1 << 40)
-		type state struct{ told, n int }
+		type state struct {
+			place
+			told, n int
+		}
 		keys := make(map[string]*state)
 		puts, told := 0, 0
 		check := func(what string) {
 			sum := 0
-			at := map[string]int{}
+			seen := map[string]bool{}
 			for i, q := range l.queue {
 				sum += q.held()
-				if q.newest {
-					if _, twice := at[q.key]; twice {
-						t.Fatalf("seed %d: %s: %s waits twice", seed, what, q.key)
-					}
-					at[q.key] = i
+				if !q.newest {
+					continue
+				}
+				if seen[q.key] {
+					t.Fatalf("seed %d: %s: %s waits twice", seed, what, q.key)
+				}
+				seen[q.key] = true
+				if at := int(q.row.Place().Load()) - l.taken; at != i {
+					t.Fatalf("seed %d: %s: %s is at %d, it says %d", seed, what, q.key, i, at)
 				}
 			}
 			if sum != l.bytes {
@@ -43,14 +56,6 @@ func TestLaneQueue(t *testing.T) {
 			}
 			if int(l.w.pace.waiting.Load()) != len(l.queue) {
 				t.Fatalf("seed %d: %s: pace counts %d of %d", seed, what, l.w.pace.waiting.Load(), len(l.queue))
-			}
-			if len(at) != len(l.newest) {
-				t.Fatalf("seed %d: %s: newest %v, want %v", seed, what, l.newest, at)
-			}
-			for k, i := range at {
-				if l.newest[k]-l.taken != i {
-					t.Fatalf("seed %d: %s: %s at %d, want %d", seed, what, k, l.newest[k]-l.taken, i)
-				}
 			}
 		}
 		tell := func(rs []record) {
@@ -70,7 +75,7 @@ func TestLaneQueue(t *testing.T) {
 				mine := s.n
 				s.n++
 				puts++
-				l.put(record{key: k, value: make([]byte, r.IntN(300<<10)), newest: true, done: func(int64, error) {
+				l.put(record{key: k, value: make([]byte, r.IntN(300<<10)), newest: true, row: s, done: func(int64, error) {
 					if s.told != mine {
 						t.Fatalf("seed %d: %s told %d, want %d", seed, k, mine, s.told)
 					}
@@ -211,8 +216,9 @@ func TestOneBusyWalletIsBounded(t *testing.T) {
 	var told atomic.Int64
 	go func() {
 		defer close(taken)
+		row := new(place)
 		for i := range n {
-			l.put(record{key: "w", value: make([]byte, 100), newest: true, done: func(int64, error) { told.Add(1) }})
+			l.put(record{key: "w", value: make([]byte, 100), newest: true, row: row, done: func(int64, error) { told.Add(1) }})
 			taken <- i
 		}
 	}()
@@ -243,9 +249,9 @@ func TestOneBusyWalletIsBounded(t *testing.T) {
 // in the log too, and the next recovery sees that the older one came after it.
 func TestRepairReplacesNothing(t *testing.T) {
 	l := idleLane(maxTableQueue)
-	nobody := func(int64, error) {}
-	l.put(record{key: "w", value: []byte("newer"), newest: true, done: nobody})
-	l.put(record{key: "w", value: []byte("older"), done: nobody})
+	nobody, row := func(int64, error) {}, new(place)
+	l.put(record{key: "w", value: []byte("newer"), newest: true, row: row, done: nobody})
+	l.put(record{key: "w", value: []byte("older"), row: row, done: nobody})
 	if got := l.take(); len(got) != 2 || string(got[0].value) != "newer" {
 		t.Fatalf("%d records are sent", len(got))
 	}

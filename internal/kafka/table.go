@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -50,6 +51,8 @@ type Row interface {
 	// Acked is told of the stored value before its promise resolves; its error fails
 	// the promise.
 	Acked(value []byte, offset int64) error
+	// Place is for the writer alone: where the row's newest record waits.
+	Place() *atomic.Int64
 }
 
 // TableWriter appends rows to a group's table, as the one owner of each
@@ -147,8 +150,8 @@ func (t *TableWriter) Put(ctx context.Context, partition int32, key string, valu
 }
 
 // Emit appends a row to its partition, which must be claimed. It blocks while too
-// much waits. A row that still waits when the next one of its key comes is not sent:
-// the next one holds all that it held.
+// much waits. A row in its owner's hands, see Row, that still waits when its next value
+// comes is not sent: the next one holds all that it held.
 func (t *TableWriter) Emit(key string, value []byte) *goka.Promise {
 	return t.emit(key, value, true)
 }

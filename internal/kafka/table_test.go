@@ -222,23 +222,26 @@ func TestOnRowFailsThePromise(t *testing.T) {
 
 // rowOf is a Row that notes what it was told, as OnRow would.
 type rowOf struct {
-	b   *book
-	key string
+	place
+	b         *book
+	partition int32
+	key       string
 }
 
-func (r rowOf) Acked(value []byte, offset int64) error {
-	return r.b.stored(-1, r.key, value, offset)
+func (r *rowOf) Acked(value []byte, offset int64) error {
+	return r.b.stored(r.partition, r.key, value, offset)
 }
 
 // A row that its owner gave is told in OnRow's place, and a later one in its place too.
 func TestRowIsTold(t *testing.T) {
 	x := newTable(t, 1)
 	var b book
+	row := &rowOf{b: &b, partition: -1, key: "w"}
 	x.Row = func(_ int32, key string) Row {
 		if key == "unknown" {
 			return nil
 		}
-		return rowOf{&b, key}
+		return row
 	}
 	w := x.writer(t, &b)
 	own(t, w, 0)
@@ -294,6 +297,13 @@ func TestTableSendsTheNewestRow(t *testing.T) {
 	const partitions, n, keys = 2, 5000, 7
 	x := newTable(t, partitions)
 	var b book
+	rows := map[string]Row{}
+	x.Row = func(partition int32, key string) Row {
+		if rows[key] == nil {
+			rows[key] = &rowOf{b: &b, partition: partition, key: key}
+		}
+		return rows[key]
+	}
 	w := x.writer(t, &b)
 	for p := range int32(partitions) {
 		own(t, w, p)

@@ -1,5 +1,7 @@
 package store
 
+import "sync/atomic"
+
 // entry is what memory knows of one key.
 type entry struct {
 	key     string
@@ -10,6 +12,7 @@ type entry struct {
 	batch   uint64 // the last one that took acked to disk
 	used    uint64 // the tick at which it was last written
 	store   *Store
+	place   atomic.Int64 // its writer's
 }
 
 // entrySize is about what an entry takes beside its key and values.

@@ -9,7 +9,7 @@ import (
 // Sweeps take nothing of which memory has more than the disk.
 func TestCacheKeepsWhatIsNotOnDisk(t *testing.T) {
 	c := newCache(nil, 1)
-	for name, e := range map[string]entry{
+	for name, e := range map[string]*entry{
 		"on disk": {batch: 4}, "on its way": {batch: 5}, "dirty": {dirty: true}, "pending": {pending: true},
 	} {
 		x := c.renew(name, 4)

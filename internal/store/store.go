@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lovoo/goka/storage"
@@ -271,6 +272,8 @@ func (s *Store) Acked(key string, value []byte, offset int64) error {
 // without a look-up.
 type Pending interface {
 	Acked(value []byte, offset int64) error
+	// Place is the caller's to use: what it holds stays with the row while that waits.
+	Place() *atomic.Int64
 }
 
 // Pending is the row that was set last, if that was key's, and it waits.
@@ -280,6 +283,9 @@ func (s *Store) Pending(key string) (Pending, bool) {
 	e := s.last
 	return e, e != nil && e.pending && e.key == key
 }
+
+// Place is for who got it as a Pending.
+func (e *entry) Place() *atomic.Int64 { return &e.place }
 
 // Acked is for who got it as a Pending.
 func (e *entry) Acked(value []byte, offset int64) error {

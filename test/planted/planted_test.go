@@ -83,7 +83,7 @@ var bugs = []bug{
 	{"a row that another replaced is never answered", "internal/kafka/lane.go",
 		"		done(offset, err)\n	}\n	r.done", "		_ = done\n	}\n	r.done", "./internal/kafka -run Newest -timeout 20s"},
 	{"an older row takes the place of a newer one", "internal/kafka/lane.go",
-		"q.value, q.row, q.done = r.value, r.row, r.done", "q.done = r.done", "./internal/kafka -run Newest -timeout 20s"},
+		"q.value, q.done = r.value, r.done", "q.done = r.done", "./internal/kafka -run Newest -timeout 20s"},
 	{"gap not noticed", "internal/store/store.go",
 		"if s.offset != noOffset && offset != s.offset+1 {", "if false {", "./internal/store -run Gap|Acked|Model|Store"},
 	{"state beyond the log is kept", "internal/store/store.go",
