@@ -253,7 +253,9 @@ type scattered struct {
 	held  []func()
 }
 
-func (l *scattered) Append(context.Context, <-chan struct{}, *pb.Deposit) (api.Position, error) { panic("not used") }
+func (l *scattered) Append(context.Context, <-chan struct{}, *pb.Deposit) (api.Position, error) {
+	panic("not used")
+}
 func (l *scattered) Send(d *pb.Deposit, done func(api.Position, error)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -185,8 +185,10 @@ func TestPanicBehind(t *testing.T) {
 
 type panicking struct{}
 
-func (panicking) Append(context.Context, <-chan struct{}, *pb.Deposit) (api.Position, error) { panic("behind") }
-func (panicking) Send(*pb.Deposit, func(api.Position, error)) error         { panic("behind") }
+func (panicking) Append(context.Context, <-chan struct{}, *pb.Deposit) (api.Position, error) {
+	panic("behind")
+}
+func (panicking) Send(*pb.Deposit, func(api.Position, error)) error { panic("behind") }
 
 // Nothing is logged above debug for a request, and what is hidden from clients
 // is found in the log at debug.
