@@ -45,8 +45,7 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) *failure {
 
 // accept checks a deposit and sees it through.
 func (a *API) accept(w http.ResponseWriter, r *http.Request) (receipt, *failure) {
-	start := time.Now() // however long the body takes
-	over := a.budgets.from(start)
+	over := a.budgets.from(time.Now()) // however long the body takes
 	key, hasKey, f := one(r.Header, headerKey, codeKey)
 	if f != nil {
 		return receipt{}, f
@@ -66,9 +65,7 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) (receipt, *failure)
 	}
 	defer a.inFlight.leave()
 	if hasKey {
-		ctx, cancel := context.WithDeadline(r.Context(), start.Add(depositBudget))
-		defer cancel()
-		return a.sendOnce(ctx, walletID, amount, key)
+		return a.sendOnce(r.Context(), over, walletID, amount, key)
 	}
 	at, f := a.send(r.Context(), over, walletID, amount, "")
 	return receipt{at: at}, f
@@ -137,11 +134,11 @@ func unknown(err error) *failure {
 
 // sendOnce sees to it that the key makes one deposit. What the balance row says
 // of the key decides; of two requests at once, the first in the log has it.
-func (a *API) sendOnce(ctx context.Context, walletID string, amount wallet.Amount, key string) (receipt, *failure) {
+func (a *API) sendOnce(ctx context.Context, over <-chan struct{}, walletID string, amount wallet.Amount, key string) (receipt, *failure) {
 	if got, known, f := a.known(walletID, amount, key); known || f != nil {
 		return got, f
 	}
-	at, f := a.send(ctx, nil, walletID, amount, key)
+	at, f := a.send(ctx, over, walletID, amount, key)
 	if f != nil {
 		return receipt{}, f
 	}
@@ -156,6 +153,8 @@ func (a *API) sendOnce(ctx context.Context, walletID string, amount wallet.Amoun
 		case <-changed:
 		case <-ctx.Done():
 			return receipt{}, unknown(ctx.Err())
+		case <-over:
+			return receipt{}, unknown(errors.New("the row does not show it in time"))
 		}
 	}
 }

@@ -98,16 +98,30 @@ func httpRow(ctx context.Context, l *lab.Lab, r *figure.Report, what string, bes
 		}
 		p50 := figure.Figure{What: at + ", p50", Unit: "ms", Lower: true}
 		p99 := figure.Figure{What: at + ", p99", Unit: "ms", Lower: true}
-		run := func(addr string, rate, p50, p99 *[]float64) func() error {
+		process := figure.Figure{What: at + ", CPU of the process", Unit: "µs a request", Lower: true}
+		broker := figure.Figure{What: at + ", CPU of the broker", Unit: "µs a request", Lower: true}
+		run := func(s *lab.Service, rate, p50, p99, process, broker *[]float64) func() error {
 			return func() error {
-				f, err := measure(ctx, addr, c.n, took)
+				var f httpbench.Figures
+				ours, kafkas, err := l.Used(s, func() (err error) {
+					f, err = measure(ctx, s.Addr, c.n, took)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				each := func(of time.Duration) float64 { return float64(of.Microseconds()) / float64(f.Requests) }
+				*process = append(*process, each(ours))
+				*broker = append(*broker, each(kafkas))
 				*rate = append(*rate, f.PerSecond)
 				*p50 = append(*p50, float64(f.P50.Microseconds())/1000)
 				*p99 = append(*p99, float64(f.P99.Microseconds())/1000)
-				return err
+				return nil
 			}
 		}
-		err := l.Alternate(run(api.Addr, &rate.Subject, &p50.Subject, &p99.Subject), run(ceiling.Addr, &rate.Ceiling, &p50.Ceiling, &p99.Ceiling))
+		err := l.Alternate(
+			run(api, &rate.Subject, &p50.Subject, &p99.Subject, &process.Subject, &broker.Subject),
+			run(ceiling, &rate.Ceiling, &p50.Ceiling, &p99.Ceiling, &process.Ceiling, new([]float64)))
 		if err != nil {
 			return err
 		}
@@ -115,7 +129,7 @@ func httpRow(ctx context.Context, l *lab.Lab, r *figure.Report, what string, bes
 			p50.Ceiling, p50.Must, p50.Try = nil, 0.6, 0.3
 			p99.Ceiling, p99.Must, p99.Try = nil, 5, 2
 		}
-		r.Add(rate, p50, p99)
+		r.Add(rate, p50, p99, process, broker)
 	}
 	for _, s := range append(running, ceiling) {
 		if err := l.Stop(s); err != nil {
