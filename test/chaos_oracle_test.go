@@ -158,8 +158,8 @@ func fold(records []*kgo.Record, partitions int32) verdicts {
 			continue
 		}
 		v.log[d.position] = d.nanos
-		id, key := fmt.Sprintf("%s id %d", d.wallet, d.id), fmt.Sprintf("%s key %s", d.wallet, d.key)
-		if d.id != 0 && seen[id] || d.key != "" && seen[key] {
+		id, key := fmt.Sprintf("%s %x:%d", d.wallet, d.origin, d.sequence), fmt.Sprintf("%s key %s", d.wallet, d.key)
+		if d.origin != 0 && seen[id] || d.key != "" && seen[key] {
 			continue
 		}
 		seen[id], seen[key] = true, true
@@ -180,7 +180,8 @@ func readDeposit(r *kgo.Record, partitions int32) (stored, bool) {
 		return stored{}, false
 	}
 	d := stored{wallet: wallet, position: fmt.Sprintf("%d:%d", r.Partition, r.Offset),
-		nanos: int64(f.numbers[2])*nano + int64(f.numbers[3]), at: int64(f.numbers[4]), id: f.numbers[5], key: string(f.bytes[6])}
+		nanos: int64(f.numbers[2])*nano + int64(f.numbers[3]), at: int64(f.numbers[4]), key: string(f.bytes[6]),
+		origin: f.numbers[7], sequence: f.numbers[8]}
 	return d, d.nanos > 0 && d.at > 0
 }
 

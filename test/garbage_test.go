@@ -101,7 +101,7 @@ func message(t *testing.T, topic, wallet string, units int64) []byte {
 
 func deposit(t *testing.T, wallet string, units int64) []byte {
 	t.Helper()
-	b, err := proto.Marshal(&pb.Deposit{WalletId: wallet, Units: units, AcceptedAtMs: time.Now().UnixMilli(), Id: rand.Uint64()})
+	b, err := proto.Marshal(&pb.Deposit{WalletId: wallet, Units: units, AcceptedAtMs: time.Now().UnixMilli(), Origin: rand.Uint64() | 1, Sequence: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,8 +99,9 @@ type stored struct {
 	position string
 	nanos    int64
 	at       int64 // milliseconds
-	id       uint64
 	key      string
+	// Who took it, and as which of its partition.
+	origin, sequence uint64
 }
 
 // deposits are the deposits stored since from, in the order of each partition.
@@ -114,21 +115,22 @@ func (l *kafkaLog) deposits(from map[int32]int64) []stored {
 		}
 		all = append(all, stored{
 			wallet: d.WalletId, position: fmt.Sprintf("%d:%d", m.Partition, m.Offset),
-			nanos: d.Units*nano + int64(d.Nanos), at: d.AcceptedAtMs, id: d.Id, key: d.IdempotencyKey,
+			nanos: d.Units*nano + int64(d.Nanos), at: d.AcceptedAtMs, key: d.IdempotencyKey,
+			origin: d.Origin, sequence: d.Sequence,
 		})
 	}
 	return all
 }
 
 // judge is the deliberately simple twin: what every wallet must show for a log,
-// given the period of the rule. Each deposit counts once, though its id or its
-// key may stand in the log again.
+// given the period of the rule. Each deposit counts once, though it or its key may
+// stand in the log again.
 func judge(log []stored, period time.Duration) map[string]state {
 	counted := map[string][]stored{}
 	seen := map[string]bool{}
 	for _, d := range log {
-		id, key := fmt.Sprintf("%s id %d", d.wallet, d.id), fmt.Sprintf("%s key %s", d.wallet, d.key)
-		if d.id != 0 && seen[id] || d.key != "" && seen[key] {
+		id, key := fmt.Sprintf("%s %x:%d", d.wallet, d.origin, d.sequence), fmt.Sprintf("%s key %s", d.wallet, d.key)
+		if d.origin != 0 && seen[id] || d.key != "" && seen[key] {
 			continue
 		}
 		seen[id], seen[key] = true, true

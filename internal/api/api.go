@@ -120,8 +120,6 @@ type Options struct {
 	Now func() time.Time
 	// Rule is the settings', told of wallets that have not met a rule yet.
 	Rule wallet.Rule
-	// NewID names a deposit, never 0 and never twice the same.
-	NewID func() uint64
 	// Keys open /api/; none: it is open.
 	Keys []string
 	// RateLimit is in requests per second for one client; 0: none.
@@ -150,8 +148,8 @@ type API struct {
 // New builds an API. It fails when a required option is missing, a key or the
 // rate limit is no possible one, or a metric is registered already.
 func New(o Options) (*API, error) {
-	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Now == nil || o.NewID == nil || o.Rule == (wallet.Rule{}) {
-		return nil, errors.New("api: Log, Tables, Partition, Now, NewID and Rule are required")
+	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Now == nil || o.Rule == (wallet.Rule{}) {
+		return nil, errors.New("api: Log, Tables, Partition, Now and Rule are required")
 	}
 	g, err := newGuard(o.Keys, o.RateLimit)
 	if err != nil {

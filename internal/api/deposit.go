@@ -92,8 +92,7 @@ func (b *budgets) from(now time.Time) <-chan struct{} {
 	return latest.over
 }
 
-// send hands the deposit to the log. This is its acceptance: here it gets its
-// time and its name.
+// send hands the deposit to the log. This is its acceptance: here it gets its time.
 func (a *API) send(ctx context.Context, over <-chan struct{}, walletID string, amount wallet.Amount, key string) (Position, *failure) {
 	d := new(pb.Deposit)
 	a.fill(d, walletID, amount, key)
@@ -106,7 +105,6 @@ func (a *API) fill(d *pb.Deposit, walletID string, amount wallet.Amount, key str
 	d.Units = int64(amount.Units) //nolint:gosec // at most 10^12
 	d.Nanos = int32(amount.Nanos) //nolint:gosec // below 1e9
 	d.AcceptedAtMs = a.Now().UnixMilli()
-	d.Id = a.NewID()
 	d.IdempotencyKey = key
 }
 

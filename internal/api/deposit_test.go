@@ -71,7 +71,7 @@ func TestDepositAccepted(t *testing.T) {
 			wantHeader(t, res, "X-Deposit-Position", "3:0")
 			wantHeader(t, res, "Idempotency-Replayed", "")
 			wantSafe(t, res)
-			want := &pb.Deposit{WalletId: tt.id, Units: tt.units, Nanos: tt.nanos, AcceptedAtMs: acceptedAt.UnixMilli(), Id: 1}
+			want := &pb.Deposit{WalletId: tt.id, Units: tt.units, Nanos: tt.nanos, AcceptedAtMs: acceptedAt.UnixMilli()}
 			if !proto.Equal(w.deposits[0], want) {
 				t.Errorf("appended %v, want %v", w.deposits[0], want)
 			}

@@ -69,7 +69,7 @@ func (w *world) Append(ctx context.Context, _ <-chan struct{}, d *pb.Deposit) (a
 	w.deposits = append(w.deposits, d)
 	w.owners = append(w.owners, d.WalletId)
 	w.log = append(w.log, wallet.Deposit{
-		Amount: amount, At: d.AcceptedAtMs, ID: d.Id, Key: wallet.HashKey(d.IdempotencyKey), HasKey: d.IdempotencyKey != "",
+		Amount: amount, At: d.AcceptedAtMs, Origin: 1, Sequence: uint64(offset) + 1, Key: wallet.HashKey(d.IdempotencyKey), HasKey: d.IdempotencyKey != "",
 		Partition: partition, Offset: offset,
 	})
 	w.catchUp()
@@ -213,19 +213,11 @@ var acceptedAt = time.UnixMilli(1_700_000_000_123)
 
 // options are those of an API over w; ids count from 1.
 func (w *world) options() api.Options {
-	var mu sync.Mutex
-	var id uint64
 	return api.Options{
 		Log: w, Tables: w,
 		Partition: func(string) (int32, error) { return partition, nil },
 		Now:       func() time.Time { return acceptedAt },
 		Rule:      rule,
-		NewID: func() uint64 {
-			mu.Lock()
-			defer mu.Unlock()
-			id++
-			return id
-		},
 	}
 }
 

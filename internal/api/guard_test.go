@@ -191,7 +191,6 @@ func TestNewRefuses(t *testing.T) {
 		"no tables":      func(o *api.Options) { o.Tables = nil },
 		"no partition":   func(o *api.Options) { o.Partition = nil },
 		"no clock":       func(o *api.Options) { o.Now = nil },
-		"no ids":         func(o *api.Options) { o.NewID = nil },
 		"no rule":        func(o *api.Options) { o.Rule = wallet.Rule{} },
 		"empty key":      keys("a", ""),
 		"negative limit": limit(-1),

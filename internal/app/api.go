@@ -2,13 +2,10 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"net"
 	"net/netip"
 	"runtime"
 	"slices"
-	"sync/atomic"
 
 	"coinbit/internal/api"
 	"coinbit/internal/web"
@@ -40,7 +37,7 @@ func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	handler, err := api.New(api.Options{
 		Log: log, Tables: views, Live: hub,
 		Partition: log.partition,
-		Now:       rt.now, NewID: newIDs(), Rule: rt.rule(),
+		Now:       rt.now, Rule: rt.rule(),
 		Keys: rt.cfg.APIKeys, RateLimit: rt.cfg.RateLimit,
 		Registry: rt.registry, Logger: rt.log,
 	})
@@ -72,20 +69,4 @@ func local(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
-// newIDs returns a source of deposit ids: consecutive from a random start, so
-// that one process never repeats one and two processes practically never do.
-func newIDs() func() uint64 {
-	var start [8]byte
-	_, _ = rand.Read(start[:]) // crypto/rand never fails
-	var n atomic.Uint64
-	n.Store(binary.NativeEndian.Uint64(start[:]))
-	return func() uint64 {
-		for {
-			if id := n.Add(1); id != 0 { // 0 means none
-				return id
-			}
-		}
-	}
 }

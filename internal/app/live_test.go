@@ -172,8 +172,8 @@ func TestGroupState(t *testing.T) {
 // that nobody watches and with one that somebody does.
 func BenchmarkOnlooker(b *testing.B) {
 	a := wallet.Account{NextOffset: 1, Deposits: 1, Balance: wallet.Amount{Units: 100}, LastAt: 1_700_000_000_000}
-	for id := range uint64(64) {
-		a.RecentIDs = append(a.RecentIDs, 1<<60+id)
+	for i := range uint64(4) {
+		a.Origins = append(a.Origins, wallet.Origin{ID: 1<<60 + i, Sequence: 1 + i, LatestAt: a.LastAt})
 	}
 	was := accountRow(b, a)
 	a.NextOffset, a.Deposits = 2, 2

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"coinbit/internal/pb"
@@ -87,7 +88,7 @@ func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
 // flagEvent is what the operator says. A removal names the high watermark of the
 // wallet's deposits: crossings below it are removed, also those still under way.
 func (rt *Runtime) flagEvent(ctx context.Context, cmd Command, partition int32) (*pb.FlagEvent, error) {
-	id, at := newIDs()(), rt.now().UnixMilli()
+	id, at := rand.Uint64()|1, rt.now().UnixMilli() // 0 would be no id
 	if !cmd.Remove {
 		return &pb.FlagEvent{WalletId: cmd.Wallet,
 			Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{EventId: id, AtMs: at}}}, nil

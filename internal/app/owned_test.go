@@ -54,7 +54,7 @@ func balanceGroup(t *testing.T, w *world, dir string) (stop func() error) {
 
 func (w *world) deposit(t *testing.T, wallet string, units uint64, id uint64) {
 	t.Helper()
-	b, err := proto.Marshal(&pb.Deposit{WalletId: wallet, Units: int64(units), AcceptedAtMs: 1_700_000_000_000, Id: id})
+	b, err := proto.Marshal(&pb.Deposit{WalletId: wallet, Units: int64(units), AcceptedAtMs: 1_700_000_000_000, Origin: 7, Sequence: id})
 	must(t, err)
 	_, err = w.client.Send(soon(t), string(stream.DepositStream), wallet, b)
 	must(t, err)

@@ -355,20 +355,6 @@ func TestWatchers(t *testing.T) {
 	}
 }
 
-func TestNewIDs(t *testing.T) {
-	seen := make(map[uint64]bool)
-	for range 3 {
-		next := newIDs()
-		for range 1000 {
-			id := next()
-			if id == 0 || seen[id] {
-				t.Fatalf("id %d", id)
-			}
-			seen[id] = true
-		}
-	}
-}
-
 func TestViewBeforeItHasCaughtUp(t *testing.T) {
 	rt, _ := runtimeOf(t, Options{})
 	tables := newTables(rt)

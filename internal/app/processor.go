@@ -115,7 +115,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	}
 	defer func() { _ = owned.rows.Close() }()
 	var producer *kafka.Producer
-	env := r.env(cluster, inflight, &producer)
+	env := r.env(cluster, inflight, owned, &producer)
 	processor, err := goka.NewProcessor(r.client.Brokers(), r.graph(env),
 		goka.WithLogger(gokaLogger{r.log}),
 		goka.WithHasher(stream.NewHasher),
@@ -139,7 +139,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 
 // env is what the callbacks are given. producer is set when Goka builds it,
 // before the first message.
-func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, producer **kafka.Producer) stream.Env {
+func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, owned *owned, producer **kafka.Producer) stream.Env {
 	counters := make([]prometheus.Counter, len(wallet.Verdicts()))
 	for _, v := range wallet.Verdicts() {
 		counters[v] = r.metrics.messages.WithLabelValues(string(r.name), v.String())
@@ -152,6 +152,7 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, producer
 		RowMemory:  r.stateMemory(2), // the stores have the other half
 		Rule:       r.rule(),
 		HighWater:  func(t goka.Stream, p int32) int64 { return inflight.HighWater(string(t), p) },
+		Refuse:     func(reason error) { _ = owned.end(fmt.Errorf("%w: %w", kafka.ErrLayout, reason)) },
 		Count:      func(v wallet.Verdict) { counters[v].Inc() },
 		RuleChanged: func(was wallet.Rule) {
 			r.ruleSaid.Do(func() {

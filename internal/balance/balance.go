@@ -24,8 +24,7 @@ type processor struct{ stream.Env }
 // deposit folds one deposit into its wallet's account. A repeat sets the
 // unchanged row again: its changelog write may be what was lost.
 func (p processor) deposit(ctx goka.Context, msg any) {
-	value, _ := msg.([]byte) // nil where the record has none
-	d, reason := stream.ReadDeposit(p.RecordOf(ctx), value)
+	d, reason := p.Deposit(ctx, msg)
 	if reason != nil {
 		p.SetAside(ctx, reason)
 		return

@@ -19,7 +19,7 @@ import (
 
 // deposit is the value of a record.
 func deposit(units int64) []byte {
-	return streamtest.Value(&pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: 1_700_000_000_000, Id: 7})
+	return streamtest.Value(&pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: 1_700_000_000_000, Origin: 7, Sequence: 1})
 }
 
 func row(a wallet.Account) any { return &stream.Kept[wallet.Account]{Row: a} }
@@ -48,7 +48,7 @@ func TestDepositIsFolded(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := set(t, m)
-	if a.NextOffset != 5 || a.Balance.Units != 5 || a.Deposits != 1 || len(a.RecentIDs) != 1 {
+	if a.NextOffset != 5 || a.Balance.Units != 5 || a.Deposits != 1 || len(a.Origins) != 1 {
 		t.Fatalf("%v", a)
 	}
 	if len(b.Counted) != 1 || b.Counted[0] != wallet.Applied || len(b.Aside) != 0 {
@@ -58,7 +58,7 @@ func TestDepositIsFolded(t *testing.T) {
 
 // A redelivery sets the very row again: its changelog write may be what was lost.
 func TestRedeliverySetsTheRowAgain(t *testing.T) {
-	held := wallet.Account{NextOffset: 9, Balance: wallet.Amount{Units: 70, Nanos: 5}, Deposits: 2, RecentIDs: []uint64{6, 7}}
+	held := wallet.Account{NextOffset: 9, Balance: wallet.Amount{Units: 70, Nanos: 5}, Deposits: 2, Origins: []wallet.Origin{{ID: 6, Sequence: 1}, {ID: 7, Sequence: 1}}}
 	for offset := int64(0); offset < 9; offset += 4 {
 		var b streamtest.Book
 		m := &streamtest.Message{From: stream.DepositStream, ID: "w", Position: offset, Row: row(held)}
@@ -76,7 +76,7 @@ func TestRedeliverySetsTheRowAgain(t *testing.T) {
 
 // What stands twice in the log counts once, and the row moves on over it.
 func TestRepeatCountsOnce(t *testing.T) {
-	held := wallet.Account{NextOffset: 9, Balance: wallet.Amount{Units: 70}, Deposits: 1, RecentIDs: []uint64{7}}
+	held := wallet.Account{NextOffset: 9, Balance: wallet.Amount{Units: 70}, Deposits: 1, Origins: []wallet.Origin{{ID: 7, Sequence: 1}}}
 	var b streamtest.Book
 	m := &streamtest.Message{From: stream.DepositStream, ID: "w", Position: 9, Row: row(held)}
 	if err := m.Run(processor{b.Env()}.deposit, deposit(5)); err != nil {
@@ -222,4 +222,16 @@ func TestFailures(t *testing.T) {
 			t.Fatalf("set %v, deferred %v", m.Set, m.Deferred)
 		}
 	})
+}
+
+// A deposit of a build before the first release is neither folded nor set aside: the
+// service ends with one line that says what to do.
+func TestEarlierBuildIsRefused(t *testing.T) {
+	var b streamtest.Book
+	m := &streamtest.Message{From: stream.DepositStream, ID: "w", Position: 9}
+	old := streamtest.Value(&pb.Deposit{WalletId: "w", Units: 5, AcceptedAtMs: 1_700_000_000_000})
+	err := m.Run(processor{b.Env()}.deposit, append(old, 0x29, 1, 0, 0, 0, 0, 0, 0, 0))
+	if err == nil || len(m.Set)+len(b.Aside)+len(b.Counted) != 0 || len(b.Refused) != 1 || !strings.Contains(b.Refused[0], "deposit 0:9: this deposit was written by a build before the first release") {
+		t.Fatalf("%v, rows %v, refused %q", err, m.Set, b.Refused)
+	}
 }

@@ -61,6 +61,9 @@ type lane struct {
 	stored func(partition int32, r *record, offset int64) error
 	// fenced, if set, is told once when the broker refuses this owner.
 	fenced func()
+	// number, if set, numbers each record's value, from 1: in the order of the queue, which
+	// is that of the log.
+	number func(value []byte, sequence uint64) []byte
 	// goesOn: after a batch has failed the lane goes on, with another identity.
 	goesOn bool
 
@@ -71,6 +74,7 @@ type lane struct {
 	work, room *sync.Cond
 	queue      []record
 	taken      int // records that left the queue at its front
+	numbered   uint64
 	bytes      int
 	busy       bool // records are in flight or being told
 	renew      bool // another identity is due
@@ -105,6 +109,10 @@ func (l *lane) put(r record) {
 	}
 	err := l.err
 	if err == nil && !l.replace(r) {
+		if l.number != nil {
+			l.numbered++
+			r.value = l.number(r.value, l.numbered)
+		}
 		l.queue = append(l.queue, r)
 		l.bytes += r.size()
 		l.w.pace.came()

@@ -2,6 +2,8 @@ package kafka
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -17,7 +19,9 @@ const maxLogQueue = 16 << 20
 
 // LogWriter is a goka.Producer for one topic. sarama's passes each record through
 // five goroutines; this one collects what comes while a batch is in flight, and
-// never sends a record anew under another producer id, so none is there twice.
+// never sends a record anew under another producer id. A broker that has forgotten its
+// producers may still take a repeat for a new record, so each writer is an origin, and
+// its records are numbered in the order of the log; see wallet.Origin.
 type LogWriter struct {
 	*writer
 	partitions int32
@@ -30,16 +34,29 @@ func (c *Client) LogWriter(ctx context.Context, clientID, topic string, partitio
 		return nil, err
 	}
 	l := &LogWriter{w, partitions}
+	origin := newOrigin()
+	number := func(value []byte, sequence uint64) []byte { return stream.NumberDeposit(value, origin, sequence) }
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	first, _, err := l.newIdentity(ctx, identity{})
 	for p := int32(0); p < partitions && err == nil; p++ {
-		_, err = w.open(&lane{id: p, identity: first, identify: l.newIdentity, goesOn: true})
+		_, err = w.open(&lane{id: p, identity: first, identify: l.newIdentity, number: number, goesOn: true})
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// newOrigin is 64 random bits, never 0: two of the same would lose deposits.
+func newOrigin() uint64 {
+	for {
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // crypto/rand never fails
+		if origin := binary.NativeEndian.Uint64(b[:]); origin != 0 {
+			return origin
+		}
+	}
 }
 
 // newIdentity asks any broker for a producer id that nobody has.

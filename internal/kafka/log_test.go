@@ -3,12 +3,15 @@ package kafka
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"google.golang.org/protobuf/proto"
 
+	"coinbit/internal/pb"
 	"coinbit/internal/stream"
 )
 
@@ -63,14 +66,25 @@ func TestLogKeepsOrderAndTellsPlaces(t *testing.T) {
 	}
 	last := map[string]string{}
 	for _, m := range records(t, c, w.topic, partitions, n) {
-		if told[fmt.Sprint(m.Partition, ":", m.Offset)] != string(m.Value) || stream.Partition(string(m.Key), partitions) != m.Partition {
+		value := string(m.Value[:len(m.Value)-numberSize(m.Value)])
+		if told[fmt.Sprint(m.Partition, ":", m.Offset)] != value || stream.Partition(string(m.Key), partitions) != m.Partition {
 			t.Fatalf("%d:%d is %s=%s", m.Partition, m.Offset, m.Key, m.Value)
 		}
-		if was := last[string(m.Key)]; len(was) > len(m.Value) || len(was) == len(m.Value) && was > string(m.Value) {
-			t.Fatalf("%s: %s comes after %s", m.Key, m.Value, was)
+		if was := last[string(m.Key)]; len(was) > len(value) || len(was) == len(value) && was > value {
+			t.Fatalf("%s: %s comes after %s", m.Key, value, was)
 		}
-		last[string(m.Key)] = string(m.Value)
+		last[string(m.Key)] = value
 	}
+}
+
+// numberSize is how many bytes of a value are the number that the writer appended.
+func numberSize(value []byte) int {
+	for n := 11; n < 20; n++ { // a tag and eight bytes, a tag and one to ten
+		if at := len(value) - n; at >= 0 && value[at] == 7<<3|1 && value[at+9] == 8<<3 {
+			return n
+		}
+	}
+	return 0
 }
 
 func TestProduceWaitsForAllReplicas(t *testing.T) {
@@ -154,5 +168,39 @@ func TestLogIsOfOneTopicWithoutHeaders(t *testing.T) {
 		if !failed {
 			t.Errorf("%s is taken", name)
 		}
+	}
+}
+
+// Deposits are numbered in the order of the log, each partition from 1, whoever put them:
+// a number that was overtaken would be taken for a repeat, and money lost.
+func TestNumberedInTheOrderOfTheLog(t *testing.T) {
+	const partitions, writers, each = 3, 16, 400
+	c, w := logWriter(t, partitions)
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			var answers sync.WaitGroup
+			for n := range each {
+				answers.Add(1)
+				w.Emit(w.topic, fmt.Sprint("w", i, "-", n%7), nil).ThenWithMessage(func(_ *sarama.ProducerMessage, err error) {
+					defer answers.Done()
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			answers.Wait()
+		})
+	}
+	wg.Wait()
+	var last [partitions]uint64
+	var origin uint64
+	for _, m := range records(t, c, w.topic, partitions, writers*each) {
+		var d pb.Deposit
+		must(t, proto.Unmarshal(m.Value, &d))
+		if d.Sequence != last[m.Partition]+1 || d.Origin == 0 || origin != 0 && d.Origin != origin {
+			t.Fatalf("partition %d: number %d of origin %x follows %d of %x", m.Partition, d.Sequence, d.Origin, last[m.Partition], origin)
+		}
+		last[m.Partition], origin = d.Sequence, d.Origin
 	}
 }

@@ -28,6 +28,13 @@ var steps = []struct {
 	do     func(w *world)
 }{
 	{"deposit", 5, (*world).deposited},
+	{"repeat", 1, (*world).repeated},
+	{"API starts anew", 1, func(w *world) {
+		if w.faults > 0 {
+			w.faults--
+			w.starts(w.pick(partitions), w.pick(apis))
+		}
+	}},
 	{"operator", 1, (*world).operated},
 	{"advance", 6, func(w *world) {
 		if o := w.owners[w.pick(groups)][w.pick(partitions)]; o != nil && !o.running {
@@ -172,6 +179,9 @@ func (w *world) judge() {
 			if got == nil || !same(want, got) {
 				w.fail("in the end wallet %d:%d holds %+v, want %+v", p, k, got, want)
 			}
+			if got := got.counter.Account.Balance; got != w.told[p][k] {
+				w.fail("in the end wallet %d:%d holds %v, and its clients deposited %v", p, k, got, w.told[p][k])
+			}
 			var f wallet.Flag
 			if x := newest[flagger][k]; x != nil {
 				f = x.flag
@@ -193,6 +203,36 @@ func (w *world) compactAll() {
 	}
 }
 
+// above tells whether the wallet's deposit at an offset is one after which it must be
+// flagged, whoever had cleared it before: of what counts, looked at without the core,
+// some window that holds it is above the threshold.
+func (w *world) above(p, k int, offset int64) bool {
+	highest := map[uint64]uint64{}
+	var counts []wallet.Deposit
+	for _, x := range w.deposits[p][:offset+1] {
+		if x.wallet == k && x.d.Sequence > highest[x.d.Origin] {
+			highest[x.d.Origin] = x.d.Sequence
+			counts = append(counts, x.d)
+		}
+	}
+	if len(counts) == 0 || counts[len(counts)-1].Offset != offset {
+		return false // not this wallet's, or a repeat
+	}
+	at, threshold := counts[len(counts)-1].At, int64(rule.Threshold.Units)
+	for end := at; end < at+rule.PeriodMs; end++ {
+		var sum int64
+		for _, d := range counts {
+			if end-rule.PeriodMs < d.At && d.At <= end {
+				sum += int64(d.Amount.Units)
+			}
+		}
+		if sum > threshold {
+			return true
+		}
+	}
+	return false
+}
+
 // raised is the flag by the plain rule: the last word of the operators, or a
 // crossing that no removal knew of.
 func (w *world) raised(p, k int) bool {
@@ -206,9 +246,24 @@ func (w *world) raised(p, k int) bool {
 			upto = e.knew
 		}
 	}
+	var tipped []int64 // event time of the last crossing's deposit, if any
+	for at := range int64(len(w.deposits[p])) {
+		if !w.above(p, k, at) {
+			continue
+		}
+		crosses := slices.Contains(w.crossings[p], at)
+		raised = raised || crosses && at >= upto
+		t := w.deposits[p][at].d.At
+		if !crosses && (tipped == nil || t-tipped[0] >= rule.PeriodMs) {
+			w.fail("wallet %d:%d is above with deposit %d, a period after it last crossed, and does not cross", p, k, at)
+		}
+		if crosses {
+			tipped = []int64{t}
+		}
+	}
 	for _, at := range w.crossings[p] {
-		if w.deposits[p][at].wallet == k && at >= upto {
-			raised = true
+		if w.deposits[p][at].wallet == k && !w.above(p, k, at) {
+			w.fail("wallet %d:%d crosses with deposit %d, and no window is above", p, k, at)
 		}
 	}
 	return raised
@@ -340,7 +395,7 @@ func TestSchedules(t *testing.T) {
 // Each planted bug gives a counterexample.
 func TestPlantedBugs(t *testing.T) {
 	for _, bug := range []string{
-		"no offset check", "id not remembered", "no emit again", "unordered marks",
+		"no offset check", "sequence not remembered", "one origin remembered", "numbered before the queue", "no emit again", "unordered marks",
 		"marks before the answer", "values ahead of the offset", "offset ahead of the values", "no fencing",
 		"claim after recovery", "recovery stops before the claim", "acknowledged by the leader alone",
 		"removal without watermark", "newest offset", "tip not compared", "view shown before ready",

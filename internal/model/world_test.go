@@ -12,6 +12,7 @@ const (
 	instances  = 2
 	wallets    = 2 // in each partition
 	groups     = 2
+	apis       = 2
 
 	threshold = 0 // folds deposits, emits crossings
 	flagger   = 1 // folds flag events
@@ -41,6 +42,13 @@ func (x *row) next(group int) int64 {
 type deposit struct {
 	wallet int
 	d      wallet.Deposit
+}
+
+// api is one that writes to a partition: the run that it is, the last number that it gave,
+// and a deposit that it gave up and that may still be on the wire.
+type api struct {
+	origin, sequence uint64
+	lost             *deposit
 }
 
 type event struct {
@@ -131,8 +139,10 @@ type world struct {
 	bug  string
 	say  func(format string, args ...any) // nil: silent
 
+	apis      [partitions][apis]api
 	deposits  [partitions][]deposit
-	expected  [partitions][]*row // the reference fold after each deposit
+	told      [partitions][wallets]wallet.Amount // the sum of what clients were told is accepted
+	expected  [partitions][]*row                 // the reference fold after each deposit
 	latest    [partitions][wallets]*row
 	crossings [partitions][]int64 // offsets that cross
 	flags     [partitions][]event
@@ -164,6 +174,11 @@ func (w *world) log(format string, args ...any) {
 
 func newWorld(bug string, pick func(int) int) *world {
 	w := &world{pick: pick, bug: bug, clock: 1000}
+	for p := range partitions {
+		for i := range apis {
+			w.starts(p, i)
+		}
+	}
 	for g := range groups {
 		for p := range partitions {
 			for i := range instances {
@@ -190,29 +205,91 @@ func newWorld(bug string, pick func(int) int) *world {
 
 // --- the outside
 
-// deposited appends a deposit; the API's producer may append one twice after a
-// lost answer.
+// starts is a run of an API, after another one or not.
+func (w *world) starts(p, i int) {
+	w.ids++
+	w.apis[p][i] = api{origin: w.ids}
+}
+
+// deposited lets an API append a deposit, and says to its client that it is accepted.
 func (w *world) deposited() {
 	p := w.pick(partitions)
-	w.ids++
-	w.clock += int64(w.pick(6))
-	d := deposit{w.pick(wallets), wallet.Deposit{
-		Amount: wallet.Amount{Units: uint64(1 + w.pick(8))}, At: w.clock - int64(w.pick(4)), ID: w.ids, Partition: int32(p)}}
-	times := 1
-	if w.pick(8) == 0 {
-		times = 2
-	}
-	for range times {
-		d.d.Offset = int64(len(w.deposits[p]))
-		w.deposits[p] = append(w.deposits[p], d)
-		c := clone(w.latest[p][d.wallet])
-		if c.counter.Apply(d.d, rule).Emit {
-			w.crossings[p] = append(w.crossings[p], d.d.Offset)
+	a := &w.apis[p][w.pick(apis)]
+	d := w.take(p, a)
+	switch w.pick(8) {
+	case 0:
+		a.lost = &d // given up: nobody is told, and it may come late
+		return
+	case 1: // another request is at work at the same time
+		next := w.take(p, a)
+		if w.bug == "numbered before the queue" {
+			d, next = next, d
 		}
-		w.latest[p][d.wallet] = c
-		w.expected[p] = append(w.expected[p], c)
-		w.log("deposit %d:%d of %d for wallet %d", p, d.d.Offset, d.d.Amount.Units, d.wallet)
+		w.accepted(p, d)
+		d = next
 	}
+	w.accepted(p, d)
+}
+
+// take is the deposit of a client, numbered as it enters the queue.
+func (w *world) take(p int, a *api) deposit {
+	w.clock += int64(w.pick(6))
+	a.sequence++
+	return deposit{w.pick(wallets), wallet.Deposit{
+		Amount: wallet.Amount{Units: uint64(1 + w.pick(8))}, At: w.clock - int64(w.pick(4)),
+		Origin: a.origin, Sequence: a.sequence, Partition: int32(p)}}
+}
+
+func (w *world) accepted(p int, d deposit) {
+	w.appendDeposit(p, d)
+	sum := &w.told[p][d.wallet]
+	*sum, _ = sum.Add(d.d.Amount)
+}
+
+// appendDeposit puts a record into the log, and beside it what it makes of the wallet's row.
+func (w *world) appendDeposit(p int, d deposit) {
+	d.d.Offset = int64(len(w.deposits[p]))
+	w.deposits[p] = append(w.deposits[p], d)
+	c := clone(w.latest[p][d.wallet])
+	if c.counter.Apply(d.d, rule).Emit {
+		w.crossings[p] = append(w.crossings[p], d.d.Offset)
+	}
+	w.latest[p][d.wallet] = c
+	w.expected[p] = append(w.expected[p], c)
+	w.log("deposit %d:%d of %d for wallet %d, number %d of API %d", p, d.d.Offset, d.d.Amount.Units, d.wallet, d.d.Sequence, d.d.Origin)
+}
+
+// repeated lets a broker that has forgotten its producers take what it has for new: any
+// deposit of the log once more, or one that was given up, however many came since.
+func (w *world) repeated() {
+	p := w.pick(partitions)
+	if a := &w.apis[p][w.pick(apis)]; a.lost != nil && w.pick(2) == 0 {
+		d := *a.lost
+		if a.lost = nil; a.sequence > d.d.Sequence || w.pick(2) == 0 {
+			w.late(p, d)
+		}
+		return
+	}
+	if n := len(w.deposits[p]); n > 0 {
+		w.appendDeposit(p, w.deposits[p][w.pick(n)])
+	}
+}
+
+// late appends what was given up. It counts where no later one of its origin came first
+// to the wallet; nobody was told either way.
+func (w *world) late(p int, d deposit) {
+	before := w.latest[p][d.wallet]
+	w.appendDeposit(p, d)
+	for _, x := range w.deposits[p][:len(w.deposits[p])-1] {
+		if x.wallet == d.wallet && x.d.Origin == d.d.Origin && x.d.Sequence >= d.d.Sequence {
+			if before.counter.Account.Balance != w.latest[p][d.wallet].counter.Account.Balance {
+				w.fail("deposit number %d of API %d counts behind number %d", d.d.Sequence, d.d.Origin, x.d.Sequence)
+			}
+			return
+		}
+	}
+	sum := &w.told[p][d.wallet]
+	*sum, _ = sum.Add(d.d.Amount)
 }
 
 // operated appends an operator's raise or removal.
@@ -241,11 +318,10 @@ func clone(x *row) *row {
 	a, win := &x.counter.Account, &x.counter.Window // what is not written down is not copied
 	c.counter.Account = wallet.Account{
 		NextOffset: a.NextOffset, Balance: a.Balance, Deposits: a.Deposits, FirstAt: a.FirstAt, LastAt: a.LastAt,
-		RecentIDs: slices.Clone(a.RecentIDs), RecentKeys: slices.Clone(a.RecentKeys),
+		Origins: slices.Clone(a.Origins), Pacemaker: a.Pacemaker, Missed: a.Missed, RecentKeys: slices.Clone(a.RecentKeys),
 	}
 	c.counter.Window = wallet.Window{
-		Rule: win.Rule, Cells: slices.Clone(win.Cells), Anchor: win.Anchor, OtherAnchor: win.OtherAnchor,
-		OtherIdle: win.OtherIdle, Step: win.Step, StepBefore: win.StepBefore, Past: slices.Clone(win.Past), RuleChanges: win.RuleChanges,
+		Rule: win.Rule, Cells: slices.Clone(win.Cells), Past: slices.Clone(win.Past), RuleChanges: win.RuleChanges,
 	}
 	c.flag.RecentEventIDs = slices.Clone(c.flag.RecentEventIDs)
 	return &c
@@ -475,9 +551,11 @@ func (w *world) process(o *owner) {
 		key, c = d.wallet, clone(o.held(d.wallet))
 		switch w.bug {
 		case "no offset check":
-			c.counter.Account.NextOffset, c.counter.Account.RecentIDs = 0, nil
-		case "id not remembered":
-			c.counter.Account.RecentIDs = nil
+			c.counter.Account.NextOffset, c.counter.Account.Origins = 0, nil
+		case "sequence not remembered":
+			c.counter.Account.Origins = nil
+		case "one origin remembered":
+			c.counter.Account.Origins = c.counter.Account.Origins[max(0, len(c.counter.Account.Origins)-1):]
 		}
 		out = c.counter.Apply(d.d, rule)
 		verdict = out.Verdict

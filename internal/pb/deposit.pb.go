@@ -31,13 +31,17 @@ type Deposit struct {
 	// Event time: when the API accepted the deposit, in Unix milliseconds. Every
 	// decision uses this time, so a replay decides as the first run did.
 	AcceptedAtMs int64 `protobuf:"varint,4,opt,name=accepted_at_ms,json=acceptedAtMs,proto3" json:"accepted_at_ms,omitempty"`
-	// Names this deposit: the same id twice in the log counts once. 0: none
-	// (a producer other than our API), never recognised as a repeat.
-	Id uint64 `protobuf:"fixed64,5,opt,name=id,proto3" json:"id,omitempty"`
 	// The client's Idempotency-Key, empty when none was sent.
 	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The run of an API that took the deposit: 64 random bits. 0: another producer, whose
+	// deposits are never recognised as repeats.
+	Origin uint64 `protobuf:"fixed64,7,opt,name=origin,proto3" json:"origin,omitempty"`
+	// The deposit's number among its origin's on this partition, from 1, in the order of
+	// the log: one that is not above all before it was sent again, or given up. Both are
+	// appended where the order is fixed, so they come last. 0 if origin is.
+	Sequence      uint64 `protobuf:"varint,8,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Deposit) Reset() {
@@ -98,13 +102,6 @@ func (x *Deposit) GetAcceptedAtMs() int64 {
 	return 0
 }
 
-func (x *Deposit) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
-}
-
 func (x *Deposit) GetIdempotencyKey() string {
 	if x != nil {
 		return x.IdempotencyKey
@@ -112,18 +109,33 @@ func (x *Deposit) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *Deposit) GetOrigin() uint64 {
+	if x != nil {
+		return x.Origin
+	}
+	return 0
+}
+
+func (x *Deposit) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 var File_proto_deposit_proto protoreflect.FileDescriptor
 
 const file_proto_deposit_proto_rawDesc = "" +
 	"\n" +
-	"\x13proto/deposit.proto\x12\acoinbit\"\xb1\x01\n" +
+	"\x13proto/deposit.proto\x12\acoinbit\"\xdb\x01\n" +
 	"\aDeposit\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x14\n" +
 	"\x05units\x18\x02 \x01(\x03R\x05units\x12\x14\n" +
 	"\x05nanos\x18\x03 \x01(\x05R\x05nanos\x12$\n" +
-	"\x0eaccepted_at_ms\x18\x04 \x01(\x03R\facceptedAtMs\x12\x0e\n" +
-	"\x02id\x18\x05 \x01(\x06R\x02id\x12'\n" +
-	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKeyB\x0fZ\r./internal/pbb\x06proto3"
+	"\x0eaccepted_at_ms\x18\x04 \x01(\x03R\facceptedAtMs\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12\x16\n" +
+	"\x06origin\x18\a \x01(\x06R\x06origin\x12\x1a\n" +
+	"\bsequence\x18\b \x01(\x04R\bsequenceJ\x04\b\x05\x10\x06B\x0fZ\r./internal/pbb\x06proto3"
 
 var (
 	file_proto_deposit_proto_rawDescOnce sync.Once

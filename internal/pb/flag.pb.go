@@ -282,6 +282,8 @@ type Evidence struct {
 	TotalNanos    uint32 `protobuf:"varint,6,opt,name=total_nanos,json=totalNanos,proto3" json:"total_nanos,omitempty"`
 	Deposits      uint32 `protobuf:"varint,7,opt,name=deposits,proto3" json:"deposits,omitempty"`
 	Rule          *Rule  `protobuf:"bytes,8,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Event time of the deposit that tipped the window, in Unix milliseconds.
+	TippedAtMs    int64 `protobuf:"varint,9,opt,name=tipped_at_ms,json=tippedAtMs,proto3" json:"tipped_at_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +372,13 @@ func (x *Evidence) GetRule() *Rule {
 		return x.Rule
 	}
 	return nil
+}
+
+func (x *Evidence) GetTippedAtMs() int64 {
+	if x != nil {
+		return x.TippedAtMs
+	}
+	return 0
 }
 
 // Rule is the setting in force: more than the threshold within one period.
@@ -569,7 +578,7 @@ const file_proto_flag_proto_rawDesc = "" +
 	"\x05units\x18\x03 \x03(\x04R\x05units\x12\x14\n" +
 	"\x05nanos\x18\x04 \x03(\rR\x05nanos\x12\x1a\n" +
 	"\bdeposits\x18\x05 \x03(\rR\bdeposits\x12!\n" +
-	"\foffset_delta\x18\x06 \x03(\x12R\voffsetDelta\"\x8d\x02\n" +
+	"\foffset_delta\x18\x06 \x03(\x12R\voffsetDelta\"\xaf\x02\n" +
 	"\bEvidence\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12&\n" +
@@ -580,7 +589,9 @@ const file_proto_flag_proto_rawDesc = "" +
 	"\vtotal_nanos\x18\x06 \x01(\rR\n" +
 	"totalNanos\x12\x1a\n" +
 	"\bdeposits\x18\a \x01(\rR\bdeposits\x12!\n" +
-	"\x04rule\x18\b \x01(\v2\r.coinbit.RuleR\x04rule\"u\n" +
+	"\x04rule\x18\b \x01(\v2\r.coinbit.RuleR\x04rule\x12 \n" +
+	"\ftipped_at_ms\x18\t \x01(\x03R\n" +
+	"tippedAtMs\"u\n" +
 	"\x04Rule\x12'\n" +
 	"\x0fthreshold_units\x18\x01 \x01(\x04R\x0ethresholdUnits\x12'\n" +
 	"\x0fthreshold_nanos\x18\x02 \x01(\rR\x0ethresholdNanos\x12\x1b\n" +

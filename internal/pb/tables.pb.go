@@ -34,9 +34,12 @@ type Account struct {
 	LastAtMs     int64  `protobuf:"varint,6,opt,name=last_at_ms,json=lastAtMs,proto3" json:"last_at_ms,omitempty"`
 	// The last Idempotency-Keys, oldest first.
 	RecentKeys *Keys `protobuf:"bytes,8,opt,name=recent_keys,json=recentKeys,proto3" json:"recent_keys,omitempty"`
-	// The last deposit ids, oldest first, each minus the previous one: an API
-	// names its deposits one after another.
-	RecentIdDelta []int64 `protobuf:"zigzag64,9,rep,packed,name=recent_id_delta,json=recentIdDelta,proto3" json:"recent_id_delta,omitempty"`
+	// The last origins, the latest seen last.
+	Origins []*Origin `protobuf:"bytes,10,rep,name=origins,proto3" json:"origins,omitempty"`
+	// How many origins stand behind the pacemaker, and how many deposits in a row were not
+	// its own; see docs/decisions on the window.
+	Pacemaker     uint32 `protobuf:"varint,11,opt,name=pacemaker,proto3" json:"pacemaker,omitempty"`
+	Missed        uint32 `protobuf:"varint,12,opt,name=missed,proto3" json:"missed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -120,11 +123,97 @@ func (x *Account) GetRecentKeys() *Keys {
 	return nil
 }
 
-func (x *Account) GetRecentIdDelta() []int64 {
+func (x *Account) GetOrigins() []*Origin {
 	if x != nil {
-		return x.RecentIdDelta
+		return x.Origins
 	}
 	return nil
+}
+
+func (x *Account) GetPacemaker() uint32 {
+	if x != nil {
+		return x.Pacemaker
+	}
+	return 0
+}
+
+func (x *Account) GetMissed() uint32 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+// Origin is one run of an API, as far as a row remembers it.
+type Origin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"fixed64,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The highest sequence folded in.
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Its latest event time, minus the account's last_at_ms.
+	LatestDeltaMs int64 `protobuf:"zigzag64,3,opt,name=latest_delta_ms,json=latestDeltaMs,proto3" json:"latest_delta_ms,omitempty"`
+	// How much time has gone by since, at least.
+	IdleMs        int64 `protobuf:"varint,4,opt,name=idle_ms,json=idleMs,proto3" json:"idle_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_proto_tables_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_tables_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_proto_tables_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Origin) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Origin) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Origin) GetLatestDeltaMs() int64 {
+	if x != nil {
+		return x.LatestDeltaMs
+	}
+	return 0
+}
+
+func (x *Origin) GetIdleMs() int64 {
+	if x != nil {
+		return x.IdleMs
+	}
+	return 0
 }
 
 // Keys remembers Idempotency-Keys and the deposits they made, as columns.
@@ -143,7 +232,7 @@ type Keys struct {
 
 func (x *Keys) Reset() {
 	*x = Keys{}
-	mi := &file_proto_tables_proto_msgTypes[1]
+	mi := &file_proto_tables_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -155,7 +244,7 @@ func (x *Keys) String() string {
 func (*Keys) ProtoMessage() {}
 
 func (x *Keys) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[1]
+	mi := &file_proto_tables_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -168,7 +257,7 @@ func (x *Keys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keys.ProtoReflect.Descriptor instead.
 func (*Keys) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{1}
+	return file_proto_tables_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Keys) GetHashes() []byte {
@@ -209,7 +298,7 @@ type Balance struct {
 
 func (x *Balance) Reset() {
 	*x = Balance{}
-	mi := &file_proto_tables_proto_msgTypes[2]
+	mi := &file_proto_tables_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -221,7 +310,7 @@ func (x *Balance) String() string {
 func (*Balance) ProtoMessage() {}
 
 func (x *Balance) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[2]
+	mi := &file_proto_tables_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -234,7 +323,7 @@ func (x *Balance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balance.ProtoReflect.Descriptor instead.
 func (*Balance) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{2}
+	return file_proto_tables_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Balance) GetAccount() *Account {
@@ -257,7 +346,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_proto_tables_proto_msgTypes[3]
+	mi := &file_proto_tables_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +358,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[3]
+	mi := &file_proto_tables_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +371,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{3}
+	return file_proto_tables_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Counter) GetAccount() *Account {
@@ -323,25 +412,16 @@ type Window struct {
 	Deposits []uint32 `protobuf:"varint,6,rep,packed,name=deposits,proto3" json:"deposits,omitempty"`
 	// Offset of the last deposit in each cell, minus the previous cell's.
 	OffsetDelta []int64 `protobuf:"zigzag64,7,rep,packed,name=offset_delta,json=offsetDelta,proto3" json:"offset_delta,omitempty"`
-	// Latest time of the stream of deposits in hand, and of another stream whose
-	// clock differs; see docs/decisions on the window.
-	AnchorMs      int64  `protobuf:"varint,8,opt,name=anchor_ms,json=anchorMs,proto3" json:"anchor_ms,omitempty"`
-	OtherAnchorMs int64  `protobuf:"varint,9,opt,name=other_anchor_ms,json=otherAnchorMs,proto3" json:"other_anchor_ms,omitempty"`
-	OtherIdle     uint32 `protobuf:"varint,10,opt,name=other_idle,json=otherIdle,proto3" json:"other_idle,omitempty"`
 	// The latest rules before this one, oldest first, and how many there were.
-	Past        []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
-	RuleChanges uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
-	// The largest step forward of a stream, lately and in the time before that; see
-	// docs/decisions on the window.
-	StepMs        int64 `protobuf:"varint,13,opt,name=step_ms,json=stepMs,proto3" json:"step_ms,omitempty"`
-	StepBeforeMs  int64 `protobuf:"varint,14,opt,name=step_before_ms,json=stepBeforeMs,proto3" json:"step_before_ms,omitempty"`
+	Past          []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
+	RuleChanges   uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_proto_tables_proto_msgTypes[4]
+	mi := &file_proto_tables_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +433,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[4]
+	mi := &file_proto_tables_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +446,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{4}
+	return file_proto_tables_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Window) GetRule() *Rule {
@@ -418,27 +498,6 @@ func (x *Window) GetOffsetDelta() []int64 {
 	return nil
 }
 
-func (x *Window) GetAnchorMs() int64 {
-	if x != nil {
-		return x.AnchorMs
-	}
-	return 0
-}
-
-func (x *Window) GetOtherAnchorMs() int64 {
-	if x != nil {
-		return x.OtherAnchorMs
-	}
-	return 0
-}
-
-func (x *Window) GetOtherIdle() uint32 {
-	if x != nil {
-		return x.OtherIdle
-	}
-	return 0
-}
-
 func (x *Window) GetPast() []*PastRule {
 	if x != nil {
 		return x.Past
@@ -449,20 +508,6 @@ func (x *Window) GetPast() []*PastRule {
 func (x *Window) GetRuleChanges() uint32 {
 	if x != nil {
 		return x.RuleChanges
-	}
-	return 0
-}
-
-func (x *Window) GetStepMs() int64 {
-	if x != nil {
-		return x.StepMs
-	}
-	return 0
-}
-
-func (x *Window) GetStepBeforeMs() int64 {
-	if x != nil {
-		return x.StepBeforeMs
 	}
 	return 0
 }
@@ -478,7 +523,7 @@ type PastRule struct {
 
 func (x *PastRule) Reset() {
 	*x = PastRule{}
-	mi := &file_proto_tables_proto_msgTypes[5]
+	mi := &file_proto_tables_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +535,7 @@ func (x *PastRule) String() string {
 func (*PastRule) ProtoMessage() {}
 
 func (x *PastRule) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[5]
+	mi := &file_proto_tables_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +548,7 @@ func (x *PastRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastRule.ProtoReflect.Descriptor instead.
 func (*PastRule) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{5}
+	return file_proto_tables_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PastRule) GetRule() *Rule {
@@ -532,20 +577,22 @@ type Flag struct {
 	OpRaised    bool  `protobuf:"varint,4,opt,name=op_raised,json=opRaised,proto3" json:"op_raised,omitempty"`
 	// The last operator event ids, oldest first.
 	RecentEventIds []uint64 `protobuf:"fixed64,5,rep,packed,name=recent_event_ids,json=recentEventIds,proto3" json:"recent_event_ids,omitempty"`
-	// Evidence of the latest crossing seen.
+	// Evidence of the crossing that raised the flag; later ones do not move it.
 	Evidence      *Evidence `protobuf:"bytes,6,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	Removals      uint32    `protobuf:"varint,7,opt,name=removals,proto3" json:"removals,omitempty"`
 	LastRemovalMs int64     `protobuf:"varint,8,opt,name=last_removal_ms,json=lastRemovalMs,proto3" json:"last_removal_ms,omitempty"`
 	RaisedAtMs    int64     `protobuf:"varint,9,opt,name=raised_at_ms,json=raisedAtMs,proto3" json:"raised_at_ms,omitempty"`
 	// What was in the window of the evidence.
-	Parts         *Parts `protobuf:"bytes,10,opt,name=parts,proto3" json:"parts,omitempty"`
+	Parts *Parts `protobuf:"bytes,10,opt,name=parts,proto3" json:"parts,omitempty"`
+	// Evidence of the latest crossing seen, if it is a later one.
+	Latest        *Evidence `protobuf:"bytes,11,opt,name=latest,proto3" json:"latest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Flag) Reset() {
 	*x = Flag{}
-	mi := &file_proto_tables_proto_msgTypes[6]
+	mi := &file_proto_tables_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +604,7 @@ func (x *Flag) String() string {
 func (*Flag) ProtoMessage() {}
 
 func (x *Flag) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[6]
+	mi := &file_proto_tables_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +617,7 @@ func (x *Flag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flag.ProtoReflect.Descriptor instead.
 func (*Flag) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{6}
+	return file_proto_tables_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Flag) GetNextOffset() int64 {
@@ -643,6 +690,13 @@ func (x *Flag) GetParts() *Parts {
 	return nil
 }
 
+func (x *Flag) GetLatest() *Evidence {
+	if x != nil {
+		return x.Latest
+	}
+	return nil
+}
+
 // Claim is the value of the reserved key "_claim" in each table partition: its
 // owner's producer id and epoch. The broker refuses an earlier owner's rows
 // after it.
@@ -656,7 +710,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_proto_tables_proto_msgTypes[7]
+	mi := &file_proto_tables_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +722,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_tables_proto_msgTypes[7]
+	mi := &file_proto_tables_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +735,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_proto_tables_proto_rawDescGZIP(), []int{7}
+	return file_proto_tables_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Claim) GetProducerId() int64 {
@@ -702,7 +756,7 @@ var File_proto_tables_proto protoreflect.FileDescriptor
 
 const file_proto_tables_proto_rawDesc = "" +
 	"\n" +
-	"\x12proto/tables.proto\x12\acoinbit\x1a\x10proto/flag.proto\"\xac\x02\n" +
+	"\x12proto/tables.proto\x12\acoinbit\x1a\x10proto/flag.proto\"\xeb\x02\n" +
 	"\aAccount\x12\x1f\n" +
 	"\vnext_offset\x18\x01 \x01(\x03R\n" +
 	"nextOffset\x12#\n" +
@@ -713,8 +767,17 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\n" +
 	"last_at_ms\x18\x06 \x01(\x03R\blastAtMs\x12.\n" +
 	"\vrecent_keys\x18\b \x01(\v2\r.coinbit.KeysR\n" +
-	"recentKeys\x12&\n" +
-	"\x0frecent_id_delta\x18\t \x03(\x12R\rrecentIdDeltaJ\x04\b\a\x10\b\"m\n" +
+	"recentKeys\x12)\n" +
+	"\aorigins\x18\n" +
+	" \x03(\v2\x0f.coinbit.OriginR\aorigins\x12\x1c\n" +
+	"\tpacemaker\x18\v \x01(\rR\tpacemaker\x12\x16\n" +
+	"\x06missed\x18\f \x01(\rR\x06missedJ\x04\b\a\x10\bJ\x04\b\t\x10\n" +
+	"\"u\n" +
+	"\x06Origin\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x06R\x02id\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12&\n" +
+	"\x0flatest_delta_ms\x18\x03 \x01(\x12R\rlatestDeltaMs\x12\x17\n" +
+	"\aidle_ms\x18\x04 \x01(\x03R\x06idleMs\"m\n" +
 	"\x04Keys\x12\x16\n" +
 	"\x06hashes\x18\x01 \x01(\fR\x06hashes\x12\x14\n" +
 	"\x05units\x18\x02 \x03(\x04R\x05units\x12\x14\n" +
@@ -725,7 +788,7 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\aCounter\x12*\n" +
 	"\aaccount\x18\x01 \x01(\v2\x10.coinbit.AccountR\aaccount\x12'\n" +
 	"\x06window\x18\x02 \x01(\v2\x0f.coinbit.WindowR\x06window\x12#\n" +
-	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\xc2\x03\n" +
+	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\xbd\x02\n" +
 	"\x06Window\x12!\n" +
 	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12$\n" +
 	"\x0efirst_ms_delta\x18\x02 \x03(\x03R\ffirstMsDelta\x12\x17\n" +
@@ -733,20 +796,15 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\x05units\x18\x04 \x03(\x04R\x05units\x12\x14\n" +
 	"\x05nanos\x18\x05 \x03(\rR\x05nanos\x12\x1a\n" +
 	"\bdeposits\x18\x06 \x03(\rR\bdeposits\x12!\n" +
-	"\foffset_delta\x18\a \x03(\x12R\voffsetDelta\x12\x1b\n" +
-	"\tanchor_ms\x18\b \x01(\x03R\banchorMs\x12&\n" +
-	"\x0fother_anchor_ms\x18\t \x01(\x03R\rotherAnchorMs\x12\x1d\n" +
-	"\n" +
-	"other_idle\x18\n" +
-	" \x01(\rR\totherIdle\x12%\n" +
+	"\foffset_delta\x18\a \x03(\x12R\voffsetDelta\x12%\n" +
 	"\x04past\x18\v \x03(\v2\x11.coinbit.PastRuleR\x04past\x12!\n" +
-	"\frule_changes\x18\f \x01(\rR\vruleChanges\x12\x17\n" +
-	"\astep_ms\x18\r \x01(\x03R\x06stepMs\x12$\n" +
-	"\x0estep_before_ms\x18\x0e \x01(\x03R\fstepBeforeMs\"N\n" +
+	"\frule_changes\x18\f \x01(\rR\vruleChangesJ\x04\b\b\x10\tJ\x04\b\t\x10\n" +
+	"J\x04\b\n" +
+	"\x10\vJ\x04\b\r\x10\x0eJ\x04\b\x0e\x10\x0f\"N\n" +
 	"\bPastRule\x12!\n" +
 	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12\x1f\n" +
 	"\vupto_offset\x18\x02 \x01(\x03R\n" +
-	"uptoOffset\"\xe7\x02\n" +
+	"uptoOffset\"\x92\x03\n" +
 	"\x04Flag\x12\x1f\n" +
 	"\vnext_offset\x18\x01 \x01(\x03R\n" +
 	"nextOffset\x12\x19\n" +
@@ -760,7 +818,8 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\fraised_at_ms\x18\t \x01(\x03R\n" +
 	"raisedAtMs\x12$\n" +
 	"\x05parts\x18\n" +
-	" \x01(\v2\x0e.coinbit.PartsR\x05parts\">\n" +
+	" \x01(\v2\x0e.coinbit.PartsR\x05parts\x12)\n" +
+	"\x06latest\x18\v \x01(\v2\x11.coinbit.EvidenceR\x06latest\">\n" +
 	"\x05Claim\x12\x1f\n" +
 	"\vproducer_id\x18\x01 \x01(\x03R\n" +
 	"producerId\x12\x14\n" +
@@ -778,36 +837,39 @@ func file_proto_tables_proto_rawDescGZIP() []byte {
 	return file_proto_tables_proto_rawDescData
 }
 
-var file_proto_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_proto_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_proto_tables_proto_goTypes = []any{
 	(*Account)(nil),  // 0: coinbit.Account
-	(*Keys)(nil),     // 1: coinbit.Keys
-	(*Balance)(nil),  // 2: coinbit.Balance
-	(*Counter)(nil),  // 3: coinbit.Counter
-	(*Window)(nil),   // 4: coinbit.Window
-	(*PastRule)(nil), // 5: coinbit.PastRule
-	(*Flag)(nil),     // 6: coinbit.Flag
-	(*Claim)(nil),    // 7: coinbit.Claim
-	(*Evidence)(nil), // 8: coinbit.Evidence
-	(*Rule)(nil),     // 9: coinbit.Rule
-	(*Parts)(nil),    // 10: coinbit.Parts
+	(*Origin)(nil),   // 1: coinbit.Origin
+	(*Keys)(nil),     // 2: coinbit.Keys
+	(*Balance)(nil),  // 3: coinbit.Balance
+	(*Counter)(nil),  // 4: coinbit.Counter
+	(*Window)(nil),   // 5: coinbit.Window
+	(*PastRule)(nil), // 6: coinbit.PastRule
+	(*Flag)(nil),     // 7: coinbit.Flag
+	(*Claim)(nil),    // 8: coinbit.Claim
+	(*Evidence)(nil), // 9: coinbit.Evidence
+	(*Rule)(nil),     // 10: coinbit.Rule
+	(*Parts)(nil),    // 11: coinbit.Parts
 }
 var file_proto_tables_proto_depIdxs = []int32{
-	1,  // 0: coinbit.Account.recent_keys:type_name -> coinbit.Keys
-	0,  // 1: coinbit.Balance.account:type_name -> coinbit.Account
-	0,  // 2: coinbit.Counter.account:type_name -> coinbit.Account
-	4,  // 3: coinbit.Counter.window:type_name -> coinbit.Window
-	8,  // 4: coinbit.Counter.tip:type_name -> coinbit.Evidence
-	9,  // 5: coinbit.Window.rule:type_name -> coinbit.Rule
-	5,  // 6: coinbit.Window.past:type_name -> coinbit.PastRule
-	9,  // 7: coinbit.PastRule.rule:type_name -> coinbit.Rule
-	8,  // 8: coinbit.Flag.evidence:type_name -> coinbit.Evidence
-	10, // 9: coinbit.Flag.parts:type_name -> coinbit.Parts
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	2,  // 0: coinbit.Account.recent_keys:type_name -> coinbit.Keys
+	1,  // 1: coinbit.Account.origins:type_name -> coinbit.Origin
+	0,  // 2: coinbit.Balance.account:type_name -> coinbit.Account
+	0,  // 3: coinbit.Counter.account:type_name -> coinbit.Account
+	5,  // 4: coinbit.Counter.window:type_name -> coinbit.Window
+	9,  // 5: coinbit.Counter.tip:type_name -> coinbit.Evidence
+	10, // 6: coinbit.Window.rule:type_name -> coinbit.Rule
+	6,  // 7: coinbit.Window.past:type_name -> coinbit.PastRule
+	10, // 8: coinbit.PastRule.rule:type_name -> coinbit.Rule
+	9,  // 9: coinbit.Flag.evidence:type_name -> coinbit.Evidence
+	11, // 10: coinbit.Flag.parts:type_name -> coinbit.Parts
+	9,  // 11: coinbit.Flag.latest:type_name -> coinbit.Evidence
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_proto_tables_proto_init() }
@@ -822,7 +884,7 @@ func file_proto_tables_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_tables_proto_rawDesc), len(file_proto_tables_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,7 +23,7 @@ func aside(reason, topic, partition, offset string) []*sarama.RecordHeader {
 
 func TestDeadLetters(t *testing.T) {
 	w := newWorld(t)
-	whole := w.encode(&pb.Deposit{WalletId: "a", Units: 5, AcceptedAtMs: start, Id: 3})
+	whole := w.encode(&pb.Deposit{WalletId: "a", Units: 5, AcceptedAtMs: start, Origin: 3, Sequence: 1})
 	// A client's own header of a name of ours is not believed.
 	w.append("deposit_dead_letter", 1, []byte("b"), whole,
 		append([]*sarama.RecordHeader{header("dead-letter-reason", "forged"), header("x", "1")}, aside("key and wallet_id differ", "deposit", "3", "17")...)...)
@@ -39,7 +39,7 @@ func TestDeadLetters(t *testing.T) {
 		return nil
 	})
 	w.must(err)
-	const fields = "[{wallet_id a} {units 5} {accepted_at_ms 1700000000000 (2023-11-14T22:13:20Z)} {id 0x3}]"
+	const fields = "[{wallet_id a} {units 5} {accepted_at_ms 1700000000000 (2023-11-14T22:13:20Z)} {origin 0x3} {sequence 1}]"
 	want := []string{
 		`deposit_dead_letter 1:0 "b" from deposit 3:17: key and wallet_id differ, 2 headers, ` + fields + `, 0 left`,
 		`deposit_dead_letter 2:0 "" from deposit 0:1: malformed, 0 headers, ` + fields + `, 1 left`,

@@ -131,7 +131,7 @@ func story(t testing.TB) *world {
 	w := newWorld(t)
 	p := stream.Partition("a", partitions)
 	add := func(at, units int64, key string, id uint64) int64 {
-		return w.deposit(&pb.Deposit{WalletId: "a", Units: units, AcceptedAtMs: start + at, Id: id, IdempotencyKey: key})
+		return w.deposit(&pb.Deposit{WalletId: "a", Units: units, AcceptedAtMs: start + at, Origin: 9, Sequence: id, IdempotencyKey: key})
 	}
 	add(0, 6000, "k", 1)
 	tip := add(1000, 6000, "", 2)

@@ -90,7 +90,7 @@ func random(t testing.TB, seed uint64) *world {
 	var last *pb.Deposit
 	for i := range 200 {
 		d := &pb.Deposit{WalletId: fmt.Sprint("w", r.IntN(6)), Units: r.Int64N(5000), Nanos: 1 + r.Int32N(999_999_998),
-			AcceptedAtMs: start + int64(i)*2000 - r.Int64N(10_000), Id: r.Uint64()}
+			AcceptedAtMs: start + int64(i)*2000 - r.Int64N(10_000), Origin: 9, Sequence: uint64(i + 1)}
 		switch r.IntN(10) {
 		case 0:
 			if last != nil {
@@ -132,7 +132,7 @@ func (w *world) counted() (list []naive) {
 				stream.Partition(d.WalletId, partitions) != p {
 				continue
 			}
-			id, key := fmt.Sprint(d.WalletId, "/id/", d.Id), fmt.Sprint(d.WalletId, "/key/", d.IdempotencyKey)
+			id, key := fmt.Sprint(d.WalletId, "/id/", d.Origin, d.Sequence), fmt.Sprint(d.WalletId, "/key/", d.IdempotencyKey)
 			if seen[id] || d.IdempotencyKey != "" && seen[key] {
 				continue
 			}

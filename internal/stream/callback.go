@@ -24,6 +24,8 @@ type Env struct {
 	SetAside func(ctx goka.Context, reason error) *goka.Promise
 	// HighWater is the high watermark of a partition in hand, 0 when unknown.
 	HighWater func(topic goka.Stream, partition int32) int64
+	// Refuse ends the service for good: no retry mends the reason.
+	Refuse func(reason error)
 	// Count is told what became of each message.
 	Count func(wallet.Verdict)
 	// RuleChanged is told that a row was folded with another rule.
@@ -33,6 +35,19 @@ type Env struct {
 // ErrSessionOver is what a callback fails with when its session ended under it:
 // not a fault, the message is delivered again.
 var ErrSessionOver = errors.New("consumer group session is over")
+
+// Deposit reads the deposit in hand. The reason says why it cannot be applied; one that
+// this build must not judge at all ends the service.
+func (e Env) Deposit(ctx goka.Context, msg any) (d wallet.Deposit, reason error) {
+	value, _ := msg.([]byte) // nil where the record has none
+	d, reason = ReadDeposit(e.RecordOf(ctx), value)
+	if errors.Is(reason, ErrEarlierBuild) {
+		reason = fmt.Errorf("%s %d:%d: %w", ctx.Topic(), ctx.Partition(), ctx.Offset(), reason)
+		e.Refuse(reason)
+		Fail(ctx, reason)
+	}
+	return d, reason
+}
 
 // RecordOf is the position of the message in hand.
 func (e Env) RecordOf(ctx goka.Context) Record {

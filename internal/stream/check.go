@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -21,6 +22,12 @@ type Record struct {
 // deposit but garbage that would distort a window.
 const maxEventTime = 253402300799999
 
+// ErrEarlierBuild says that a deposit was written by a build from before deposits named
+// their origin. It counted by rules that this build does not have, so it is neither
+// folded nor set aside: the service ends.
+var ErrEarlierBuild = errors.New("this deposit was written by a build before the first release, which numbered deposits otherwise: " +
+	"go on with that build, or start on a new cluster and bring the balances over as deposits")
+
 // CheckDeposit decides whether a delivered value is a deposit that may be
 // folded; its error is the reason for the dead letter. value is what
 // DepositEncoder decoded, nil for a record without a value.
@@ -37,12 +44,18 @@ func CheckDeposit(r Record, value any) (wallet.Deposit, error) {
 	if m.AcceptedAtMs <= 0 || m.AcceptedAtMs > maxEventTime {
 		return none, fmt.Errorf("impossible time: accepted_at_ms is %d", m.AcceptedAtMs)
 	}
-	d := wallet.Deposit{Amount: amount, At: m.AcceptedAtMs, ID: m.Id, Partition: r.Partition, Offset: r.Offset}
+	if (m.Origin == 0) != (m.Sequence == 0) {
+		return none, fmt.Errorf("impossible origin: an origin and a sequence go together")
+	}
+	d := wallet.Deposit{Amount: amount, At: m.AcceptedAtMs, Origin: m.Origin, Sequence: m.Sequence, Partition: r.Partition, Offset: r.Offset}
 	if m.IdempotencyKey != "" {
 		if err := wallet.ValidKey(m.IdempotencyKey); err != nil {
 			return none, err
 		}
 		d.Key, d.HasKey = wallet.HashKey(m.IdempotencyKey), true
+	}
+	if _, named := field(m.ProtoReflect().GetUnknown(), 5, protowire.Fixed64Type); named {
+		return none, ErrEarlierBuild
 	}
 	return d, nil
 }
@@ -88,17 +101,22 @@ func plainDeposit(r Record, value []byte) (d wallet.Deposit, ok bool) {
 			nanos = int32(fields.number64())
 		case 4:
 			at = int64(fields.number64())
-		case 5:
-			d.ID = fields.fixed64()
 		case 6:
 			key := string(fields.bytes)
 			if fields.typ != protowire.BytesType || wallet.ValidKey(key) != nil {
 				return d, false
 			}
 			d.Key, d.HasKey = wallet.HashKey(key), true
+		case 7:
+			d.Origin = fields.fixed64()
+		case 8:
+			d.Sequence = fields.number64()
 		default:
 			return d, false
 		}
+	}
+	if (d.Origin == 0) != (d.Sequence == 0) {
+		return d, false
 	}
 	if !ok || fields.bad || at <= 0 || at > maxEventTime || wallet.ValidWalletID(r.Key) != nil || Partition(r.Key, r.Partitions) != r.Partition {
 		return d, false
@@ -125,6 +143,12 @@ func CheckFlagEvent(r Record, value any) (wallet.FlagEvent, error) {
 			return e, fmt.Errorf("crossing names an impossible deposit %d:%d", e.Crossing.Partition, e.Crossing.Offset)
 		}
 		if e.Parts, err = LoadParts(v.Crossing.GetParts()); err != nil {
+			return e, fmt.Errorf("crossing: %w", err)
+		}
+		if err = e.Crossing.Check(); err == nil {
+			err = wallet.CheckParts(e.Parts)
+		}
+		if err != nil {
 			return e, fmt.Errorf("crossing: %w", err)
 		}
 		if len(e.Parts) > wallet.MaxParts {

@@ -17,7 +17,7 @@ func TestCheckDeposit(t *testing.T) {
 	const n = 8
 	home := stream.Partition("w", n)
 	good := func(change func(*pb.Deposit)) *pb.Deposit {
-		d := &pb.Deposit{WalletId: "w", Units: 5, Nanos: 1, AcceptedAtMs: 9, Id: 7}
+		d := &pb.Deposit{WalletId: "w", Units: 5, Nanos: 1, AcceptedAtMs: 9, Origin: 7, Sequence: 8}
 		change(d)
 		return d
 	}
@@ -44,13 +44,17 @@ func TestCheckDeposit(t *testing.T) {
 		{"w", home, good(func(d *pb.Deposit) { d.AcceptedAtMs = 0 }), "impossible time"},
 		{"w", home, good(func(d *pb.Deposit) { d.AcceptedAtMs = 1 << 50 }), "impossible time"},
 		{"w", home, good(func(d *pb.Deposit) { d.IdempotencyKey = "a b" }), "Idempotency-Key"},
+		{"w", home, good(func(d *pb.Deposit) { d.Origin = 0 }), "impossible origin"},
+		{"w", home, good(func(d *pb.Deposit) { d.Sequence = 0 }), "impossible origin"},
+		{"w", home, good(func(d *pb.Deposit) { d.ProtoReflect().SetUnknown([]byte("\x29\x01\x02\x03\x04\x05\x06\x07\x08")) }), "a build before the first release"},
+		{"w", home, good(func(d *pb.Deposit) { d.ProtoReflect().SetUnknown([]byte("\x4a\x01x")) }), ""},
 		{"w", home, &pb.FlagEvent{}, "malformed"},
 	} {
 		d, err := stream.CheckDeposit(stream.Record{Key: c.key, Partition: c.partition, Offset: 3, Partitions: n}, c.value)
 		if got := fmt.Sprint(err); (err == nil) != (c.reason == "") || !strings.Contains(got, c.reason) && c.reason != "" {
 			t.Errorf("%.20s %v: %s, want %q", c.key, c.value, got, c.reason)
 		}
-		if err == nil && (d.Amount.String() != "5.000000001" || d.At != 9 || d.ID != 7 || d.Offset != 3 || d.Partition != home) {
+		if err == nil && (d.Amount.String() != "5.000000001" || d.At != 9 || d.Origin != 7 || d.Sequence != 8 || d.Offset != 3 || d.Partition != home) {
 			t.Errorf("%+v", d)
 		}
 	}

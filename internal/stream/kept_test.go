@@ -35,7 +35,7 @@ func (h *history) next() (wallet.Deposit, wallet.Rule) {
 	}
 	h.at += h.Int64N(h.gap + 1)
 	h.offset += 1 + h.Int64N(1<<h.IntN(20))
-	d := wallet.Deposit{Amount: wallet.Amount{Units: h.Uint64N(1 << h.IntN(40)), Nanos: h.Uint32N(3) / 2 * h.Uint32N(1e9)}, At: h.at, Offset: h.offset}
+	d := wallet.Deposit{Amount: wallet.Amount{Units: 1 + h.Uint64N(1<<h.IntN(40)), Nanos: h.Uint32N(3) / 2 * h.Uint32N(1e9)}, At: h.at, Offset: h.offset}
 	switch h.IntN(8) {
 	case 0:
 		d.At -= h.Int64N(10_000)
@@ -45,7 +45,7 @@ func (h *history) next() (wallet.Deposit, wallet.Rule) {
 		d.Offset -= h.Int64N(20) // perhaps delivered again
 	}
 	if h.IntN(5) > 0 {
-		d.ID = h.Uint64()>>(h.IntN(2)*50) + 1
+		d.Origin, d.Sequence = 1+h.Uint64N(20), h.Uint64()>>(h.IntN(2)*50)+1
 	}
 	if h.IntN(10) == 0 {
 		d.HasKey, d.Key = true, wallet.HashKey(fmt.Sprint(h.IntN(300)))

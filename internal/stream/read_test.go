@@ -14,7 +14,8 @@ import (
 func FuzzReadDeposit(f *testing.F) {
 	const n = 4
 	for _, d := range []*pb.Deposit{
-		{WalletId: "w", Units: 5, Nanos: 1, AcceptedAtMs: 9, Id: 7},
+		{WalletId: "w", Units: 5, Nanos: 1, AcceptedAtMs: 9, Origin: 7, Sequence: 8},
+		{WalletId: "w", Units: 5, AcceptedAtMs: 9, Origin: 7},
 		{WalletId: "w", Units: 5, AcceptedAtMs: 9, IdempotencyKey: "k"},
 		{WalletId: "x", Units: 5, AcceptedAtMs: 9},
 		{WalletId: "w", Units: 1e12, Nanos: 1, AcceptedAtMs: 9},

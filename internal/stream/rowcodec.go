@@ -42,19 +42,19 @@ func (e CounterEncoder) Encode(value any) ([]byte, error) {
 // write returns the row of a, which was written before as w says, and has w say how it
 // is now.
 func (BalanceEncoder) write(a *wallet.Account, w *written) []byte {
-	return appendAccount(w.room(), a, w)
+	return appendAccount(w.room(), a)
 }
 
 // write is as BalanceEncoder's.
 func (CounterEncoder) write(c *wallet.Counter, w *written) []byte {
-	b := appendWindow(appendAccount(w.room(), &c.Account, w), &c.Window, w)
+	b := appendWindow(appendAccount(w.room(), &c.Account), &c.Window, w)
 	if c.Tip != nil {
 		b = appendMessage(b, 3, c.Tip, appendEvidence)
 	}
 	return b
 }
 
-func (BalanceEncoder) kept(a *wallet.Account) { a.Written() }
+func (BalanceEncoder) kept(*wallet.Account) {}
 
 func (CounterEncoder) kept(c *wallet.Counter) { c.Written() }
 
@@ -81,15 +81,17 @@ func (e CounterEncoder) Decode(data []byte) (any, error) {
 // read reads a row into a new a.
 func (BalanceEncoder) read(data []byte, a *wallet.Account) *Malformed {
 	if len(data) > 0 && readBalance(reader{rest: data}, a) {
-		return nil
+		return malformed(a.Check())
 	}
+	*a = wallet.Account{}
 	return throughMessage(data, new(pb.Balance), a, AccountOf)
 }
 
 func (CounterEncoder) read(data []byte, c *wallet.Counter) *Malformed {
 	if len(data) > 0 && readCounter(reader{rest: data}, c) {
-		return nil
+		return malformed(c.Check())
 	}
+	*c = wallet.Counter{}
 	return throughMessage(data, new(pb.Counter), c, CounterOf)
 }
 
@@ -98,9 +100,14 @@ func throughMessage[M proto.Message, T any](data []byte, m M, to *T, load func(M
 		return bad
 	}
 	row, err := load(m)
-	if err != nil {
-		return &Malformed{Reason: err.Error()}
-	}
 	*to = row
-	return nil
+	return malformed(err)
+}
+
+// malformed is why a row is none, nil for none.
+func malformed(err error) *Malformed {
+	if err == nil {
+		return nil
+	}
+	return &Malformed{Reason: err.Error()}
 }

@@ -21,14 +21,15 @@ func (r *room) of(n int) []uint64 {
 
 // reader goes through the fields of a message that is in the writer's form. It is
 // bad, and the messages must be asked, when it is not: numbers that do not ascend
-// (but for repeated messages), or a field of another type or number.
+// (but for the repeated one), or a field of another type or number.
 type reader struct {
-	rest   []byte
-	number protowire.Number
-	typ    protowire.Type
-	varint uint64
-	bytes  []byte
-	bad    bool
+	rest     []byte
+	repeated protowire.Number // may come several times; 0: none
+	number   protowire.Number
+	typ      protowire.Type
+	varint   uint64
+	bytes    []byte
+	bad      bool
 }
 
 func (r *reader) next() bool {
@@ -36,7 +37,7 @@ func (r *reader) next() bool {
 		return false
 	}
 	number, typ, n := protowire.ConsumeTag(r.rest)
-	if n < 0 || number < r.number || number == r.number && number != pastField {
+	if n < 0 || number < r.number || number == r.number && number != r.repeated {
 		r.bad = true
 		return false
 	}
@@ -59,8 +60,12 @@ func (r *reader) next() bool {
 	return true
 }
 
-// pastField is the one field that may come several times.
-const pastField = 11
+// The fields that may come several times: the origins of an account, and the past rules
+// of a window.
+const (
+	originField = 10
+	pastField   = 11
+)
 
 func (r *reader) number64() uint64 {
 	r.bad = r.bad || r.typ != protowire.VarintType
@@ -108,6 +113,7 @@ func (r *reader) length() (n int) {
 
 //nolint:gosec // numbers are as protobuf has them
 func readAccount(r reader, a *wallet.Account) (ok bool) {
+	r.repeated = originField
 	for r.next() {
 		switch r.number {
 		case 1:
@@ -122,17 +128,35 @@ func readAccount(r reader, a *wallet.Account) (ok bool) {
 			a.FirstAt = int64(r.number64())
 		case 6:
 			a.LastAt = int64(r.number64())
-		case 9:
-			n := r.length()
-			a.RecentIDs = make([]uint64, n, n+1) // room for the deposit in hand
-			r.column(a.RecentIDs)
-			var last uint64
-			for i, v := range a.RecentIDs {
-				last += uint64(protowire.DecodeZigZag(v))
-				a.RecentIDs[i] = last
-			}
 		case 8:
 			r.bad = !readKeys(r.message(), a) || r.bad
+		case originField:
+			o := wallet.Origin{LatestAt: a.LastAt}
+			r.bad = !readOrigin(r.message(), &o) || r.bad
+			a.Origins = append(a.Origins, o)
+		case 11:
+			a.Pacemaker = uint32(r.number64())
+		case 12:
+			a.Missed = uint32(r.number64())
+		default:
+			r.bad = true
+		}
+	}
+	return !r.bad
+}
+
+//nolint:gosec // numbers are as protobuf has them
+func readOrigin(r reader, o *wallet.Origin) (ok bool) {
+	for r.next() {
+		switch r.number {
+		case 1:
+			o.ID = r.fixed64()
+		case 2:
+			o.Sequence = r.number64()
+		case 3:
+			o.LatestAt += protowire.DecodeZigZag(r.number64())
+		case 4:
+			o.Idle = int64(r.number64())
 		default:
 			r.bad = true
 		}
@@ -203,6 +227,7 @@ func readRule(r reader, to *wallet.Rule) (ok bool) {
 func readWindow(r reader, w *wallet.Window) (ok bool) {
 	var places room
 	columns := 0
+	r.repeated = pastField
 	for r.next() {
 		if r.number == 2 {
 			n := r.length()
@@ -247,22 +272,12 @@ func readWindow(r reader, w *wallet.Window) (ok bool) {
 				cells[i].Offset = offset
 			}
 			columns++
-		case 8:
-			w.Anchor = int64(r.number64())
-		case 9:
-			w.OtherAnchor = int64(r.number64())
-		case 10:
-			w.OtherIdle = uint32(r.number64())
 		case pastField:
 			var p wallet.PastRule
 			r.bad = !readPast(r.message(), &p) || r.bad
 			w.Past = append(w.Past, p)
 		case 12:
 			w.RuleChanges = uint32(r.number64())
-		case 13:
-			w.Step = int64(r.number64())
-		case 14:
-			w.StepBefore = int64(r.number64())
 		default:
 			r.bad = true
 		}
@@ -304,6 +319,8 @@ func readEvidence(r reader, e *wallet.Evidence) (ok bool) {
 			e.Deposits = uint32(r.number64())
 		case 8:
 			r.bad = !readRule(r.message(), &e.Rule) || r.bad
+		case 9:
+			e.TippedAt = int64(r.number64())
 		default:
 			r.bad = true
 		}

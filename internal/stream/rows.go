@@ -43,7 +43,13 @@ func loaded[T any](v any) (*T, error) {
 }
 
 // AccountOf translates a row of the balance table. Its error is ErrRow.
-func AccountOf(m *pb.Balance) (wallet.Account, error) { return account(m.GetAccount()) }
+func AccountOf(m *pb.Balance) (wallet.Account, error) {
+	a, err := account(m.GetAccount())
+	if err == nil {
+		err = a.Check()
+	}
+	return a, rowError(err)
+}
 
 // BalanceRow is the row of an account.
 func BalanceRow(a wallet.Account) *pb.Balance { return &pb.Balance{Account: accountRow(a)} }
@@ -58,7 +64,16 @@ func CounterOf(m *pb.Counter) (wallet.Counter, error) {
 	if err != nil {
 		return wallet.Counter{}, err
 	}
-	return wallet.Counter{Account: a, Window: w, Tip: LoadEvidence(m.GetTip())}, nil
+	c := wallet.Counter{Account: a, Window: w, Tip: LoadEvidence(m.GetTip())}
+	return c, rowError(c.Check())
+}
+
+// rowError is an error of a row as ErrRow.
+func rowError(err error) error {
+	if err == nil || errors.Is(err, ErrRow) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrRow, err)
 }
 
 // CounterRow is the row of a counter.
@@ -74,18 +89,22 @@ func LoadFlag(v any) (wallet.Flag, error) {
 		return wallet.Flag{}, err
 	}
 	parts, err := LoadParts(m.Parts)
-	return wallet.Flag{
+	f := wallet.Flag{
 		NextOffset: m.NextOffset, NextTip: m.NextTip, RemovedUpto: m.RemovedUpto, OpRaised: m.OpRaised,
-		RecentEventIDs: m.RecentEventIds, Evidence: LoadEvidence(m.Evidence),
+		RecentEventIDs: m.RecentEventIds, Evidence: LoadEvidence(m.Evidence), Latest: LoadEvidence(m.Latest),
 		Removals: m.Removals, LastRemovalAt: m.LastRemovalMs, RaisedAt: m.RaisedAtMs, Parts: parts,
-	}, err
+	}
+	if err == nil {
+		err = f.Check()
+	}
+	return f, rowError(err)
 }
 
 // StoreFlag is the row of a flag.
 func StoreFlag(f wallet.Flag) *pb.Flag {
 	return &pb.Flag{
 		NextOffset: f.NextOffset, NextTip: f.NextTip, RemovedUpto: f.RemovedUpto, OpRaised: f.OpRaised,
-		RecentEventIds: f.RecentEventIDs, Evidence: StoreEvidence(f.Evidence),
+		RecentEventIds: f.RecentEventIDs, Evidence: StoreEvidence(f.Evidence), Latest: StoreEvidence(f.Latest),
 		Removals: f.Removals, LastRemovalMs: f.LastRemovalAt, RaisedAtMs: f.RaisedAt, Parts: StoreParts(f.Parts),
 	}
 }
@@ -96,7 +115,10 @@ func account(m *pb.Account) (wallet.Account, error) {
 	}
 	a := wallet.Account{
 		NextOffset: m.NextOffset, Balance: amount(m.BalanceUnits, m.BalanceNanos), Deposits: m.Deposits,
-		FirstAt: m.FirstAtMs, LastAt: m.LastAtMs, RecentIDs: ids(m.RecentIdDelta),
+		FirstAt: m.FirstAtMs, LastAt: m.LastAtMs, Pacemaker: m.Pacemaker, Missed: m.Missed,
+	}
+	for _, o := range m.Origins {
+		a.Origins = append(a.Origins, wallet.Origin{ID: o.Id, Sequence: o.Sequence, LatestAt: a.LastAt + o.LatestDeltaMs, Idle: o.IdleMs})
 	}
 	keys, err := keyUses(m.RecentKeys)
 	a.RecentKeys = keys
@@ -125,32 +147,15 @@ func keyUses(m *pb.Keys) ([]wallet.KeyUse, error) {
 }
 
 func accountRow(a wallet.Account) *pb.Account {
-	return &pb.Account{
+	m := &pb.Account{
 		NextOffset: a.NextOffset, BalanceUnits: a.Balance.Units, BalanceNanos: a.Balance.Nanos, Deposits: a.Deposits,
-		FirstAtMs: a.FirstAt, LastAtMs: a.LastAt, RecentIdDelta: idDeltas(a.RecentIDs), RecentKeys: keysRow(a.RecentKeys),
+		FirstAtMs: a.FirstAt, LastAtMs: a.LastAt, RecentKeys: keysRow(a.RecentKeys), Pacemaker: a.Pacemaker, Missed: a.Missed,
 	}
-}
-
-//nolint:gosec // differences wrap
-func ids(deltas []int64) []uint64 {
-	var list []uint64
-	var last uint64
-	for _, d := range deltas {
-		last += uint64(d)
-		list = append(list, last)
+	for i := range a.Origins {
+		o := &a.Origins[i]
+		m.Origins = append(m.Origins, &pb.Origin{Id: o.ID, Sequence: o.Sequence, LatestDeltaMs: o.LatestAt - a.LastAt, IdleMs: o.Idle})
 	}
-	return list
-}
-
-//nolint:gosec // differences wrap
-func idDeltas(list []uint64) []int64 {
-	var deltas []int64
-	var last uint64
-	for _, id := range list {
-		deltas = append(deltas, int64(id-last))
-		last = id
-	}
-	return deltas
+	return m
 }
 
 func keysRow(uses []wallet.KeyUse) *pb.Keys {
@@ -185,8 +190,7 @@ func window(m *pb.Window) (wallet.Window, error) {
 	if m == nil {
 		return wallet.Window{}, nil
 	}
-	w := wallet.Window{Rule: loadRule(m.Rule), Anchor: m.AnchorMs, OtherAnchor: m.OtherAnchorMs, OtherIdle: m.OtherIdle,
-		Step: m.StepMs, StepBefore: m.StepBeforeMs, RuleChanges: m.RuleChanges}
+	w := wallet.Window{Rule: loadRule(m.Rule), RuleChanges: m.RuleChanges}
 	for _, past := range m.Past {
 		w.Past = append(w.Past, wallet.PastRule{Rule: loadRule(past.Rule), Upto: past.UptoOffset})
 	}
@@ -240,8 +244,7 @@ func optional(n, want int) bool { return n == 0 || n == want }
 func windowRow(w wallet.Window) *pb.Window {
 	cells := storeCells(w.Cells)
 	m := &pb.Window{
-		Rule: storeRule(w.Rule), AnchorMs: w.Anchor, OtherAnchorMs: w.OtherAnchor, OtherIdle: w.OtherIdle,
-		StepMs: w.Step, StepBeforeMs: w.StepBefore, RuleChanges: w.RuleChanges,
+		Rule: storeRule(w.Rule), RuleChanges: w.RuleChanges,
 		FirstMsDelta: cells.FirstMsDelta, SpanMs: cells.SpanMs, Units: cells.Units, Nanos: cells.Nanos,
 		Deposits: cells.Deposits, OffsetDelta: cells.OffsetDelta,
 	}
@@ -298,6 +301,7 @@ func LoadEvidence(m *pb.Evidence) *wallet.Evidence {
 	return &wallet.Evidence{
 		Partition: m.Partition, Offset: m.Offset, WindowStart: m.WindowStartMs, WindowEnd: m.WindowEndMs,
 		Total: amount(m.TotalUnits, m.TotalNanos), Deposits: m.Deposits, Rule: loadRule(m.Rule),
+		TippedAt: m.TippedAtMs,
 	}
 }
 
@@ -309,6 +313,7 @@ func StoreEvidence(e *wallet.Evidence) *pb.Evidence {
 	return &pb.Evidence{
 		Partition: e.Partition, Offset: e.Offset, WindowStartMs: e.WindowStart, WindowEndMs: e.WindowEnd,
 		TotalUnits: e.Total.Units, TotalNanos: e.Total.Nanos, Deposits: e.Deposits, Rule: storeRule(e.Rule),
+		TippedAtMs: e.TippedAt,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,32 +22,32 @@ import (
 
 func evidence() *pb.Evidence {
 	return &pb.Evidence{Partition: 1, Offset: 2, WindowStartMs: 3, WindowEndMs: 4, TotalUnits: 5, TotalNanos: 6, Deposits: 7,
-		Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}}
+		Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}, TippedAtMs: 11}
 }
 
 // TestGoldenBytes fixes every field number and type: a log written today must
 // be read for good.
 func TestGoldenBytes(t *testing.T) {
 	account := &pb.Account{NextOffset: 1, BalanceUnits: 2, BalanceNanos: 3, Deposits: 4, FirstAtMs: 5, LastAtMs: 6,
-		RecentIdDelta: []int64{7}, RecentKeys: &pb.Keys{Hashes: []byte("0123456789ab"), Units: []uint64{8}, Nanos: []uint32{9}, OffsetDelta: []int64{-10}}}
+		Origins: []*pb.Origin{{Id: 7, Sequence: 8, LatestDeltaMs: -9, IdleMs: 10}}, Pacemaker: 11, Missed: 12, RecentKeys: &pb.Keys{Hashes: []byte("0123456789ab"), Units: []uint64{8}, Nanos: []uint32{9}, OffsetDelta: []int64{-10}}}
 	for name, c := range map[string]struct {
 		message proto.Message
 		golden  string
 	}{
-		"Deposit": {&pb.Deposit{WalletId: "w", Units: 1, Nanos: 2, AcceptedAtMs: 3, Id: 4, IdempotencyKey: "k"},
-			"0a0177100118022003290400000000000000" + "32016b"},
+		"Deposit": {&pb.Deposit{WalletId: "w", Units: 1, Nanos: 2, AcceptedAtMs: 3, IdempotencyKey: "k", Origin: 4, Sequence: 5},
+			"0a01771001180220" + "03" + "32016b" + "390400000000000000" + "4005"},
 		"Evidence":        {evidence(), evidenceHex},
-		"Crossing":        {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: evidence()}}}, "0a0177" + "1218" + "0a16" + evidenceHex},
+		"Crossing":        {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: evidence()}}}, "0a0177" + "121a" + "0a18" + evidenceHex},
 		"OperatorRaise":   {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{EventId: 1, AtMs: 2}}}, "0a0177" + "1a0b" + "0901000000000000001002"},
 		"OperatorRemoval": {&pb.FlagEvent{WalletId: "w", Event: &pb.FlagEvent_Removal{Removal: &pb.OperatorRemoval{EventId: 1, AtMs: 2, RemovedUpto: 3}}}, "0a0177" + "220d" + "09010000000000000010021803"},
-		"Balance":         {&pb.Balance{Account: account}, "0a28" + accountHex},
+		"Balance":         {&pb.Balance{Account: account}, "0a3a" + accountHex},
 		"Counter": {&pb.Counter{Account: account, Tip: evidence(), Window: &pb.Window{
 			Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}, FirstMsDelta: []int64{1}, SpanMs: []int64{2}, Units: []uint64{3},
-			Nanos: []uint32{4}, Deposits: []uint32{5}, OffsetDelta: []int64{-6}, AnchorMs: 7, OtherAnchorMs: 8, OtherIdle: 9,
-			Past: []*pb.PastRule{{Rule: &pb.Rule{ThresholdUnits: 1}, UptoOffset: 2}}, RuleChanges: 3, StepMs: 4, StepBeforeMs: 5}},
-			"0a28" + accountHex + "122e" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "400748085009" + "5a06" + "0a020801" + "1002" + "6003" + "68047005" + "1a16" + evidenceHex},
-		"Flag": {&pb.Flag{NextOffset: 1, NextTip: 2, RemovedUpto: 3, OpRaised: true, RecentEventIds: []uint64{4}, Evidence: evidence(), Removals: 5, LastRemovalMs: 6, RaisedAtMs: 7},
-			"0801100218032001" + "2a080400000000000000" + "3216" + evidenceHex + "380540064807"},
+			Nanos: []uint32{4}, Deposits: []uint32{5}, OffsetDelta: []int64{-6},
+			Past: []*pb.PastRule{{Rule: &pb.Rule{ThresholdUnits: 1}, UptoOffset: 2}}, RuleChanges: 3}},
+			"0a3a" + accountHex + "1224" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "5a06" + "0a020801" + "1002" + "6003" + "1a18" + evidenceHex},
+		"Flag": {&pb.Flag{NextOffset: 1, NextTip: 2, RemovedUpto: 3, OpRaised: true, RecentEventIds: []uint64{4}, Evidence: evidence(), Removals: 5, LastRemovalMs: 6, RaisedAtMs: 7, Latest: evidence()},
+			"0801100218032001" + "2a080400000000000000" + "3218" + evidenceHex + "380540064807" + "5a18" + evidenceHex},
 	} {
 		got, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.message)
 		if err != nil {
@@ -63,8 +64,8 @@ func TestGoldenBytes(t *testing.T) {
 }
 
 const (
-	evidenceHex = "08011002180320042805300638074206080810" + "09180a"
-	accountHex  = "080110021803200428053006" + "4217" + "0a0c303132333435363738396162" + "120108" + "1a0109" + "220113" + "4a010e"
+	evidenceHex = "08011002180320042805300638074206080810" + "09180a" + "480b"
+	accountHex  = "080110021803200428053006" + "4217" + "0a0c303132333435363738396162" + "120108" + "1a0109" + "220113" + "520f" + "090700000000000000" + "1008" + "1811" + "200a" + "580b" + "600c"
 )
 
 // wrongType is what no codec takes.
@@ -82,7 +83,7 @@ func codecs() map[string]goka.Codec {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	for _, m := range []proto.Message{
-		&pb.Deposit{WalletId: "w", Units: 1, Nanos: 2, AcceptedAtMs: 3, Id: 4, IdempotencyKey: "k"}, &pb.Balance{Account: &pb.Account{NextOffset: 3}},
+		&pb.Deposit{WalletId: "w", Units: 1, Nanos: 2, AcceptedAtMs: 3, IdempotencyKey: "k", Origin: 4, Sequence: 5}, &pb.Balance{Account: &pb.Account{NextOffset: 3}},
 		&pb.Balance{Account: &pb.Account{RecentKeys: &pb.Keys{}}},
 		&pb.Counter{Window: &pb.Window{FirstMsDelta: []int64{1}, Units: []uint64{1}, OffsetDelta: []int64{1}}}, &pb.Flag{Evidence: evidence()},
 	} {
@@ -156,8 +157,8 @@ func TestRowCodecsAgreeWithTheMessages(t *testing.T) {
 		}
 		at += r.Int64N(4000)
 		offset += 1 + r.Int64N(1<<r.IntN(30))
-		d := wallet.Deposit{Amount: wallet.Amount{Units: r.Uint64N(1 << r.IntN(40)), Nanos: r.Uint32N(2) * r.Uint32N(1e9)},
-			At: at - r.Int64N(10_000), ID: r.Uint64(), Offset: offset, HasKey: r.IntN(3) == 0}
+		d := wallet.Deposit{Amount: wallet.Amount{Units: 1 + r.Uint64N(1<<r.IntN(40)), Nanos: r.Uint32N(2) * r.Uint32N(1e9)},
+			At: at - r.Int64N(10_000), Origin: 1 + r.Uint64N(20), Sequence: uint64(offset) + 1, Offset: offset, HasKey: r.IntN(3) == 0}
 		if d.HasKey {
 			d.Key = wallet.HashKey(fmt.Sprint(i))
 		}
@@ -187,7 +188,7 @@ func BenchmarkCounterCodec(b *testing.B) {
 	for _, n := range []int{1, 9, 94} {
 		var c wallet.Counter
 		for i := range n {
-			c.Apply(wallet.Deposit{Amount: wallet.Amount{Units: 12, Nanos: 5}, At: 1_767_225_600_000 + int64(i)*1000, ID: uint64(i) + 1<<60, Offset: int64(i) * 7},
+			c.Apply(wallet.Deposit{Amount: wallet.Amount{Units: 12, Nanos: 5}, At: 1_767_225_600_000 + int64(i)*1000, Origin: 1 << 60, Sequence: uint64(i) + 1, Offset: int64(i) * 7},
 				wallet.Rule{Threshold: wallet.Amount{Units: 10_000}, PeriodMs: 120_000})
 		}
 		b.Run(fmt.Sprintf("by hand, %d deposits", n), func(b *testing.B) {
@@ -272,7 +273,7 @@ func TestRowsBound(t *testing.T) {
 			offset += 1 + r.Int64N(1<<31)
 			d := wallet.Deposit{
 				Amount: wallet.Amount{Units: 1_000_000_000_000 - 1 - r.Uint64N(1000), Nanos: 999_999_999 - r.Uint32N(1000)},
-				At:     at - r.Int64N(10_001), ID: math.MaxUint64 - uint64(i), Offset: offset,
+				At:     at - r.Int64N(10_001), Origin: math.MaxUint64 - uint64(i%16), Sequence: 1<<62 + uint64(i), Offset: offset,
 				Key: wallet.HashKey(strings.Repeat("k", 1+i%100) + string(rune('a'+i%26)) + string(rune(i))), HasKey: true,
 			}
 			a := kept.Apply(d, rule)
@@ -301,7 +302,7 @@ func TestSmallRows(t *testing.T) {
 	var c wallet.Counter
 	size := func(deposits int) int {
 		for range deposits {
-			d := wallet.Deposit{Amount: wallet.Amount{Units: 5}, At: c.Account.LastAt + 20_000, ID: c.Account.Deposits + 1, Offset: c.Account.NextOffset}
+			d := wallet.Deposit{Amount: wallet.Amount{Units: 5}, At: c.Account.LastAt + 20_000, Origin: 7, Sequence: c.Account.Deposits + 1, Offset: c.Account.NextOffset}
 			if c.Account.Deposits == 0 {
 				d.At = 1_767_225_600_000
 			}
@@ -316,5 +317,76 @@ func TestSmallRows(t *testing.T) {
 	hundred, many := size(99), size(20_000)
 	if many > hundred+16 {
 		t.Errorf("%d bytes after 100 deposits, %d after 20,100", hundred, many)
+	}
+}
+
+// A row whose bytes are a message, but that no deposits can have made, is refused as a
+// row: to go on from it would panic, or lose money.
+func TestAbsurdRowsAreRefused(t *testing.T) {
+	good := func() *pb.Counter {
+		return &pb.Counter{
+			Account: &pb.Account{NextOffset: 9, BalanceUnits: 10, Deposits: 2, FirstAtMs: 5, LastAtMs: 8, Origins: []*pb.Origin{{Id: 1, Sequence: 2}},
+				RecentKeys: &pb.Keys{Hashes: make([]byte, 12), Units: []uint64{4}, OffsetDelta: []int64{3}}},
+			Window: &pb.Window{Rule: &pb.Rule{ThresholdUnits: 1, PeriodMs: 1}, FirstMsDelta: []int64{5, 3}, Units: []uint64{4, 6}, OffsetDelta: []int64{3, 5}},
+			Tip:    &pb.Evidence{Offset: 8, TotalUnits: 10, TippedAtMs: 8, Rule: &pb.Rule{}},
+		}
+	}
+	for name, change := range map[string]func(*pb.Counter){
+		"":                            func(*pb.Counter) {},
+		"next offset of 2^63-1":       func(c *pb.Counter) { c.Account.NextOffset = math.MaxInt64 },
+		"next offset below 0":         func(c *pb.Counter) { c.Account.NextOffset = -1 },
+		"balance above the largest":   func(c *pb.Counter) { c.Account.BalanceUnits = math.MaxUint64 },
+		"nanos of a unit":             func(c *pb.Counter) { c.Account.BalanceNanos = 1e9 },
+		"a balance without deposits":  func(c *pb.Counter) { c.Account.Deposits = 0 },
+		"times in the wrong order":    func(c *pb.Counter) { c.Account.FirstAtMs = 9 },
+		"a time beyond all":           func(c *pb.Counter) { c.Account.LastAtMs = math.MaxInt64 },
+		"a key of a later offset":     func(c *pb.Counter) { c.Account.RecentKeys.OffsetDelta[0] = 9 },
+		"an origin twice":             func(c *pb.Counter) { c.Account.Origins = append(c.Account.Origins, c.Account.Origins[0]) },
+		"seventeen origins":           func(c *pb.Counter) { c.Account.Origins = slices.Repeat([]*pb.Origin{{Sequence: 1}}, 17) },
+		"an origin without a number":  func(c *pb.Counter) { c.Account.Origins[0].Sequence = 0 },
+		"an origin idle for ever":     func(c *pb.Counter) { c.Account.Origins[0].IdleMs = math.MaxInt64 },
+		"an origin idle below 0":      func(c *pb.Counter) { c.Account.Origins[0].IdleMs = -1 },
+		"a pacemaker that is not":     func(c *pb.Counter) { c.Account.Pacemaker = 1 },
+		"cells out of order":          func(c *pb.Counter) { c.Window.FirstMsDelta[1] = -1 },
+		"cells that overlap":          func(c *pb.Counter) { c.Window.SpanMs, c.Window.Deposits = []int64{4, 0}, []uint32{2, 1} },
+		"a cell of no deposit":        func(c *pb.Counter) { c.Window.Deposits = []uint32{0, 1} },
+		"a long cell of one deposit":  func(c *pb.Counter) { c.Window.SpanMs = []int64{1, 0} },
+		"a cell of a later offset":    func(c *pb.Counter) { c.Window.OffsetDelta[1] = 6 },
+		"cells above the balance":     func(c *pb.Counter) { c.Window.Units[0] = 5 },
+		"cells that overflow":         func(c *pb.Counter) { c.Window.Units[0] = math.MaxInt64 },
+		"a cell at the end of time":   func(c *pb.Counter) { c.Window.FirstMsDelta[1] = math.MaxInt64 - 5 },
+		"more rules than are counted": func(c *pb.Counter) { c.Window.Past = []*pb.PastRule{{}} },
+		"a tip of a later offset":     func(c *pb.Counter) { c.Tip.Offset = 9 },
+		"a tip below 0":               func(c *pb.Counter) { c.Tip.Offset = -1 },
+		"a tip at the end of time":    func(c *pb.Counter) { c.Tip.TippedAtMs = math.MinInt64 },
+	} {
+		m := good()
+		change(m)
+		data, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := new(stream.CounterEncoder).Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, byHand := stream.LoadCounter(v)
+		_, byMessage := stream.CounterOf(m)
+		for _, err := range []error{byHand, byMessage} {
+			if (err == nil) != (name == "") || err != nil && !errors.Is(err, stream.ErrRow) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for name, f := range map[string]*pb.Flag{
+		"no evidence of the crossing": {NextOffset: 1, NextTip: 5},
+		"offset of 2^63-1":            {NextOffset: math.MaxInt64},
+		"a tip at 2^63-1":             {NextTip: math.MaxInt64, Evidence: evidence()},
+		"a removal below 0":           {RemovedUpto: -1},
+		"parts out of order":          {Parts: &pb.Parts{FirstMsDelta: []int64{5, -1}, Units: []uint64{1, 1}, OffsetDelta: []int64{1, 1}}},
+	} {
+		if _, err := stream.LoadFlag(f); !errors.Is(err, stream.ErrRow) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -62,8 +62,8 @@ func appendValue(b []byte, v uint64) []byte {
 }
 
 //nolint:gosec // numbers are encoded as protobuf has them
-func appendAccount(b []byte, a *wallet.Account, w *written) []byte {
-	b, start := begin(b, 1, len(w.data)/2)
+func appendAccount(b []byte, a *wallet.Account) []byte {
+	b, start := begin(b, 1, 0)
 	b = appendNumber(b, 1, uint64(a.NextOffset))
 	b = appendNumber(b, 2, a.Balance.Units)
 	b = appendNumber(b, 3, uint64(a.Balance.Nanos))
@@ -73,18 +73,25 @@ func appendAccount(b []byte, a *wallet.Account, w *written) []byte {
 	if len(a.RecentKeys) > 0 {
 		b = appendMessage(b, 8, a.RecentKeys, appendKeys)
 	}
-	ids := a.RecentIDs
-	list := w.list(&w.ids, len(ids), a.IDSlide())
-	if len(ids) > 0 {
-		b = list.column(b, 9, always, func(i int) uint64 {
-			if i == 0 {
-				return protowire.EncodeZigZag(int64(ids[0]))
-			}
-			return protowire.EncodeZigZag(int64(ids[i] - ids[i-1]))
-		})
+	for i := range a.Origins {
+		b = appendOrigin(b, &a.Origins[i], a.LastAt)
 	}
-	b, by := start.end(b)
-	w.ids.moved(by)
+	b = appendNumber(b, 11, uint64(a.Pacemaker))
+	b = appendNumber(b, 12, uint64(a.Missed))
+	b, _ = start.end(b)
+	return b
+}
+
+//nolint:gosec // numbers are encoded as protobuf has them
+func appendOrigin(b []byte, o *wallet.Origin, lastAt int64) []byte {
+	b, start := begin(b, originField, 0)
+	if o.ID != 0 {
+		b = protowire.AppendFixed64(tag(b, 1, protowire.Fixed64Type), o.ID)
+	}
+	b = appendNumber(b, 2, o.Sequence)
+	b = appendNumber(b, 3, protowire.EncodeZigZag(o.LatestAt-lastAt))
+	b = appendNumber(b, 4, uint64(o.Idle))
+	b, _ = start.end(b)
 	return b
 }
 
@@ -132,17 +139,12 @@ func appendWindow(b []byte, c *wallet.Window, w *written) []byte {
 	if len(c.Cells) > 0 {
 		b = appendCells(b, c.Cells, &list)
 	}
-	b = appendNumber(b, 8, uint64(c.Anchor))
-	b = appendNumber(b, 9, uint64(c.OtherAnchor))
-	b = appendNumber(b, 10, uint64(c.OtherIdle))
 	for i := range c.Past {
 		b = appendMessage(b, 11, &c.Past[i], func(b []byte, p *wallet.PastRule) []byte {
 			return appendNumber(appendMessage(b, 1, &p.Rule, appendRule), 2, uint64(p.Upto))
 		})
 	}
 	b = appendNumber(b, 12, uint64(c.RuleChanges))
-	b = appendNumber(b, 13, uint64(c.Step))
-	b = appendNumber(b, 14, uint64(c.StepBefore))
 	b, by := start.end(b)
 	w.cells.moved(by)
 	return b
@@ -179,5 +181,6 @@ func appendEvidence(b []byte, e *wallet.Evidence) []byte {
 	b = appendNumber(b, 5, e.Total.Units)
 	b = appendNumber(b, 6, uint64(e.Total.Nanos))
 	b = appendNumber(b, 7, uint64(e.Deposits))
-	return appendMessage(b, 8, &e.Rule, appendRule)
+	b = appendMessage(b, 8, &e.Rule, appendRule)
+	return appendNumber(b, 9, uint64(e.TippedAt))
 }

@@ -13,10 +13,10 @@ import (
 // others stand in the row as it was written last, and are copied from there: to encode
 // a row again costs about as much as what is new in it.
 
-// written is a row as it was last encoded, and where its lists stand in it.
+// written is a row as it was last encoded, and where the cells of its window stand in it.
 type written struct {
-	data       []byte
-	ids, cells placed
+	data  []byte
+	cells placed
 }
 
 // room is for the row, which is rarely much longer than it was, and its ticket.

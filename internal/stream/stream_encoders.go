@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"encoding/binary"
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"coinbit/internal/pb"
@@ -27,7 +29,7 @@ func (protoCodec[T, M]) Encode(value interface{}) ([]byte, error) {
 	if !ok || m == nil {
 		return nil, fmt.Errorf("encode: want %T, got %T", M(nil), value)
 	}
-	return proto.Marshal(m)
+	return proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, proto.Size(m)+numberSize), m)
 }
 
 // Decode returns the message, or *Malformed for bytes that are none. Its error
@@ -60,3 +62,12 @@ type (
 	// FlagEncoder is the codec of the flagger table: *pb.Flag.
 	FlagEncoder = protoCodec[pb.Flag, *pb.Flag]
 )
+
+// numberSize is the most that NumberDeposit appends, for which encoded messages have room.
+const numberSize = 1 + 8 + 1 + binary.MaxVarintLen64
+
+// NumberDeposit appends origin and sequence to an encoded Deposit that has neither.
+func NumberDeposit(deposit []byte, origin, sequence uint64) []byte {
+	deposit = protowire.AppendFixed64(protowire.AppendTag(deposit, 7, protowire.Fixed64Type), origin)
+	return protowire.AppendVarint(protowire.AppendTag(deposit, 8, protowire.VarintType), sequence)
+}

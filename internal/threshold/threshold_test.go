@@ -17,7 +17,7 @@ const start = 1_700_000_000_000
 
 // deposit is the value of a record.
 func deposit(units int64, at int64, id uint64) []byte {
-	return streamtest.Value(&pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: start + at, Id: id})
+	return streamtest.Value(&pb.Deposit{WalletId: "w", Units: units, AcceptedAtMs: start + at, Origin: 7, Sequence: id})
 }
 
 // step gives the callback a message and returns the row and the crossing, if any.
@@ -70,7 +70,7 @@ func TestCrossingIsEmittedAndEmittedAgain(t *testing.T) {
 		d      []byte
 		emits  bool
 	}{
-		{9, deposit(1, 2000, 3), false}, {8, deposit(6000, 1000, 2), true}, {3, deposit(6000, 0, 1), true},
+		{9, deposit(1, 2000, 3), false}, {8, deposit(6000, 1000, 2), true}, {3, deposit(6000, 0, 1), false},
 	} {
 		row, again := step(t, &b, c.offset, third, c.d)
 		if !reflect.DeepEqual(row, third) {

@@ -33,10 +33,6 @@ func diff(path string, got, want protoreflect.Message, each func(field, got, wan
 // shown is a field's value, long lists cut short.
 func shown(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
 	switch {
-	case f.Message() != nil && !m.Has(f):
-		return "none"
-	case f.Message() != nil:
-		return fmt.Sprintf("%.80v", m.Get(f).Message().Interface())
 	case f.IsList():
 		l := m.Get(f).List()
 		s := fmt.Sprintf("%d values", l.Len())
@@ -44,6 +40,10 @@ func shown(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
 			s += fmt.Sprintf(" %v", l.Get(i))
 		}
 		return s
+	case f.Message() != nil && !m.Has(f):
+		return "none"
+	case f.Message() != nil:
+		return fmt.Sprintf("%.80v", m.Get(f).Message().Interface())
 	}
 	return m.Get(f).String()
 }

@@ -192,7 +192,7 @@ func lowering(t *testing.T, seed uint64, times int64) *world {
 	var last *pb.Deposit
 	for i := range 200 {
 		d := &pb.Deposit{WalletId: fmt.Sprint("w", r.IntN(6)), Units: r.Int64N(5000), Nanos: 1 + r.Int32N(999_999_998),
-			AcceptedAtMs: start + int64(i)*2000 - r.Int64N(10_000), Id: r.Uint64()}
+			AcceptedAtMs: start + int64(i)*2000 - r.Int64N(10_000), Origin: 9, Sequence: uint64(i + 1)}
 		switch r.IntN(12) {
 		case 0:
 			if last != nil {
@@ -396,7 +396,7 @@ func (b *busy) Scan(ctx context.Context, topic string, partition int32, below in
 	if partition == 1 && !b.on {
 		b.on = true
 		for id := range b.rows["balance-table"] {
-			b.deposit(&pb.Deposit{WalletId: id, Units: 1, AcceptedAtMs: start + 1_000_000, Id: 1})
+			b.deposit(&pb.Deposit{WalletId: id, Units: 1, AcceptedAtMs: start + 1_000_000, Origin: 1, Sequence: 1})
 		}
 		b.process()
 	}

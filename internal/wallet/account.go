@@ -3,20 +3,19 @@ package wallet
 import (
 	"crypto/sha256"
 	"errors"
-	"slices"
 )
 
-// Bounds of what a row remembers.
-const (
-	keptIDs  = 64
-	keptKeys = 100
-)
+// keptKeys is how many Idempotency-Keys a row remembers.
+const keptKeys = 100
 
 // Deposit is one deposit that passed every check of its record.
 type Deposit struct {
 	Amount Amount
-	At     int64  // event time, Unix milliseconds
-	ID     uint64 // 0: none
+	At     int64 // event time, Unix milliseconds
+	// Origin is the run of an API that took the deposit, Sequence its number there,
+	// from 1, in the order of the partition. Both are 0 from another producer.
+	Origin, Sequence uint64
+
 	Key    KeyHash
 	HasKey bool
 	// Partition and Offset are its position on topic deposit.
@@ -91,10 +90,12 @@ type Verdict uint8
 const (
 	Applied     Verdict = iota
 	Redelivered         // this very message was folded before
-	Repeated            // the same deposit or operator event stands earlier in the log
-	KeyReplayed         // its Idempotency-Key was used for the same amount
-	KeyConflict         // its Idempotency-Key was used for another amount
-	Overflow            // the balance cannot hold it
+	// Repeated: the same operator event stands earlier in the log; or the same deposit, or
+	// a later one of its origin, which had given this one up (nobody was told that it counts).
+	Repeated
+	KeyReplayed // its Idempotency-Key was used for the same amount
+	KeyConflict // its Idempotency-Key was used for another amount
+	Overflow    // the balance cannot hold it
 )
 
 var verdictNames = [...]string{"applied", "redelivered", "repeated", "key_replayed", "key_conflict", "overflow"}
@@ -129,15 +130,16 @@ type Account struct {
 	// FirstAt and LastAt are the smallest and largest event time, in Unix
 	// milliseconds.
 	FirstAt, LastAt int64
-	RecentIDs       []uint64 // oldest first
-	RecentKeys      []KeyUse // oldest first
+	Origins         []Origin // the latest seen last; see origin.go
+	// Pacemaker is how many of Origins stand behind the pacemaker, Missed how many
+	// deposits in a row were not its own.
+	Pacemaker, Missed uint32
+	RecentKeys        []KeyUse // oldest first
 
-	ids Slide
-	top uint64 // no id of RecentIDs is above it, unless it is 0
+	// step is by how much the deposit in hand moved its origin's clock ahead, in
+	// milliseconds. It is no part of the row.
+	step int64
 }
-
-// IDSlide is that of RecentIDs.
-func (a *Account) IDSlide() Slide { return a.ids }
 
 // Key finds an Idempotency-Key among those the account remembers.
 func (a *Account) Key(h KeyHash) (KeyUse, bool) {
@@ -156,7 +158,7 @@ func (a *Account) Apply(d Deposit) Verdict {
 		return Redelivered
 	}
 	a.NextOffset = d.Offset + 1
-	if d.ID != 0 && a.hasID(d.ID) {
+	if !a.takeOrigin(d) {
 		return Repeated
 	}
 	if d.HasKey {
@@ -177,26 +179,10 @@ func (a *Account) Apply(d Deposit) Verdict {
 	a.Balance = sum
 	a.Deposits++
 	a.FirstAt, a.LastAt = min(a.FirstAt, d.At), max(a.LastAt, d.At)
-	if d.ID != 0 {
-		a.ids.drop(len(a.RecentIDs) + 1 - keptIDs)
-		a.RecentIDs = remember(a.RecentIDs, d.ID, keptIDs)
-		a.top = max(a.top, d.ID)
-	}
 	if d.HasKey {
 		a.RecentKeys = remember(a.RecentKeys, KeyUse{Hash: d.Key, Amount: d.Amount, Offset: d.Offset}, keptKeys)
 	}
 	return Applied
-}
-
-// hasID tells whether a deposit's id is among those that the account remembers. An API
-// counts upwards, so most are above all that came before.
-func (a *Account) hasID(id uint64) bool {
-	if a.top == 0 {
-		for _, known := range a.RecentIDs {
-			a.top = max(a.top, known)
-		}
-	}
-	return id <= a.top && slices.Contains(a.RecentIDs, id)
 }
 
 // remember appends x and forgets the oldest beyond n.

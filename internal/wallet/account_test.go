@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -77,7 +76,7 @@ func keyed(offset, units int64, key string) wallet.Deposit {
 // Each row folds one more deposit into the same account.
 func TestAccountCountsOnce(t *testing.T) {
 	var a wallet.Account
-	full := wallet.Deposit{Amount: wallet.Amount{Units: math.MaxInt64}, Offset: 20, ID: 99, Key: wallet.HashKey("full"), HasKey: true}
+	full := wallet.Deposit{Amount: wallet.Amount{Units: math.MaxInt64}, Offset: 20, Origin: 1, Sequence: 99, Key: wallet.HashKey("full"), HasKey: true}
 	for _, c := range []struct {
 		name    string
 		d       wallet.Deposit
@@ -85,12 +84,12 @@ func TestAccountCountsOnce(t *testing.T) {
 		next    int64
 		balance string
 	}{
-		{"the first, at offset 0", wallet.Deposit{Amount: money(100_000_000), At: 50, ID: 7}, wallet.Applied, 1, "0.1"},
-		{"it again", wallet.Deposit{Amount: money(100_000_000), At: 50, ID: 7}, wallet.Redelivered, 1, "0.1"},
-		{"its id at another offset", wallet.Deposit{Amount: money(100_000_000), At: 50, ID: 7, Offset: 3}, wallet.Repeated, 4, "0.1"},
-		{"a second, earlier", wallet.Deposit{Amount: money(200_000_000), At: 40, ID: 8, Offset: 4}, wallet.Applied, 5, "0.3"},
-		{"no id", wallet.Deposit{Amount: money(billion), At: 60, Offset: 5}, wallet.Applied, 6, "1.3"},
-		{"no id is no repeat", wallet.Deposit{Amount: money(billion), At: 60, Offset: 6}, wallet.Applied, 7, "2.3"},
+		{"the first, at offset 0", wallet.Deposit{Amount: money(100_000_000), At: 50, Origin: 1, Sequence: 7}, wallet.Applied, 1, "0.1"},
+		{"it again", wallet.Deposit{Amount: money(100_000_000), At: 50, Origin: 1, Sequence: 7}, wallet.Redelivered, 1, "0.1"},
+		{"it at another offset", wallet.Deposit{Amount: money(100_000_000), At: 50, Origin: 1, Sequence: 7, Offset: 3}, wallet.Repeated, 4, "0.1"},
+		{"a second, earlier", wallet.Deposit{Amount: money(200_000_000), At: 40, Origin: 1, Sequence: 8, Offset: 4}, wallet.Applied, 5, "0.3"},
+		{"no origin", wallet.Deposit{Amount: money(billion), At: 60, Offset: 5}, wallet.Applied, 6, "1.3"},
+		{"no origin is no repeat", wallet.Deposit{Amount: money(billion), At: 60, Offset: 6}, wallet.Applied, 7, "2.3"},
 		{"a key", keyed(7, 5, "k"), wallet.Applied, 8, "7.3"},
 		{"the key again", keyed(8, 5, "k"), wallet.KeyReplayed, 9, "7.3"},
 		{"another amount", keyed(9, 6, "k"), wallet.KeyConflict, 10, "7.3"},
@@ -99,7 +98,7 @@ func TestAccountCountsOnce(t *testing.T) {
 		{"too much", full, wallet.Overflow, 21, "13.3"},
 		{"refused is not remembered", func() wallet.Deposit {
 			d := full
-			d.Offset, d.Amount = 21, money(billion)
+			d.Offset, d.Amount, d.Sequence = 21, money(billion), 100
 			return d
 		}(), wallet.Applied, 22, "14.3"},
 		{"a redelivered one is known by its offset alone", wallet.Deposit{Amount: money(1), Offset: 21}, wallet.Redelivered, 22, "14.3"},
@@ -108,7 +107,7 @@ func TestAccountCountsOnce(t *testing.T) {
 			t.Errorf("%s: %v, next %d, balance %v", c.name, got, a.NextOffset, a.Balance)
 		}
 	}
-	if a.Deposits != 7 || a.FirstAt != 0 || a.LastAt != 60 || !reflect.DeepEqual(a.RecentIDs, []uint64{7, 8, 99}) {
+	if a.Deposits != 7 || a.FirstAt != 0 || a.LastAt != 60 || len(a.Origins) != 2 || a.Origins[1].Sequence != 100 {
 		t.Errorf("%+v", a)
 	}
 	if use, ok := a.Key(wallet.HashKey("k")); !ok || use != (wallet.KeyUse{Hash: wallet.HashKey("k"), Amount: money(5 * billion), Offset: 7}) {
@@ -118,16 +117,16 @@ func TestAccountCountsOnce(t *testing.T) {
 
 // A repeat has the word before a key, and a key before an overflow.
 func TestVerdictOrder(t *testing.T) {
-	a := wallet.Account{Balance: wallet.Amount{Units: math.MaxInt64}, RecentIDs: []uint64{5},
+	a := wallet.Account{Balance: wallet.Amount{Units: math.MaxInt64}, Origins: []wallet.Origin{{ID: 1, Sequence: 5}},
 		RecentKeys: []wallet.KeyUse{{Hash: wallet.HashKey("k"), Amount: money(billion)}}, NextOffset: 1}
 	d := keyed(1, 2, "k")
-	d.ID = 5
+	d.Origin, d.Sequence = 1, 5
 	for _, want := range []wallet.Verdict{wallet.Repeated, wallet.Redelivered} {
 		if got := a.Apply(d); got != want {
 			t.Errorf("%v, want %v", got, want)
 		}
 	}
-	d.ID, d.Offset = 6, 2
+	d.Sequence, d.Offset = 6, 2
 	if got := a.Apply(d); got != wallet.KeyConflict {
 		t.Errorf("%v", got)
 	}
@@ -150,19 +149,83 @@ func TestAccountForgets(t *testing.T) {
 	if got := key("0"); got != wallet.Applied || len(a.RecentKeys) != 100 {
 		t.Errorf("the 101st key before: %v of %d", got, len(a.RecentKeys))
 	}
+}
 
-	id := func(id uint64) wallet.Verdict {
-		offset++
-		return a.Apply(wallet.Deposit{Amount: money(1), ID: id, Offset: offset})
+func from(origin, sequence uint64, at, offset int64) wallet.Deposit {
+	return wallet.Deposit{Amount: money(1), Origin: origin, Sequence: sequence, At: at, Offset: offset}
+}
+
+// A repeat is known at any distance: a million deposits of other origins, and of its
+// own, may lie in between.
+func TestRepeatAtAnyDistance(t *testing.T) {
+	var a wallet.Account
+	n := int64(1_000_000)
+	for i := range n {
+		a.Apply(from(uint64(1+i%15), uint64(1+i/15), i, i))
 	}
-	for i := range uint64(64) {
-		id(i + 1)
+	before := a.Deposits
+	for i := range int64(1_000) {
+		again := i * (n / 1_000)
+		if got := a.Apply(from(uint64(1+again%15), uint64(1+again/15), again, n+i)); got != wallet.Repeated {
+			t.Fatalf("deposit %d again: %v", again, got)
+		}
 	}
-	if got := id(1); got != wallet.Repeated {
-		t.Errorf("the 64th id before: %v", got)
+	if a.Deposits != before {
+		t.Errorf("%d deposits, %d before the repeats", a.Deposits, before)
 	}
-	id(65)
-	if got := id(1); got != wallet.Applied || len(a.RecentIDs) != 64 {
-		t.Errorf("the 65th id before: %v of %d", got, len(a.RecentIDs))
+}
+
+// What an API gave up (nobody was told that it counts) and comes late, behind a later
+// one of it, does not count.
+func TestGivenUpAndLate(t *testing.T) {
+	var a wallet.Account
+	for i, c := range []struct {
+		sequence uint64
+		want     wallet.Verdict
+	}{{1, wallet.Applied}, {3, wallet.Applied}, {2, wallet.Repeated}, {4, wallet.Applied}} {
+		if got := a.Apply(from(9, c.sequence, 0, int64(i))); got != c.want {
+			t.Errorf("sequence %d: %v", c.sequence, got)
+		}
+	}
+}
+
+// An origin is forgotten behind sixteen others; or behind four, when by the clock of one
+// origin a day has gone by.
+func TestOriginsForgotten(t *testing.T) {
+	const day = 24 * 60 * 60 * 1000
+	for name, c := range map[string]struct {
+		others int   // origins that came after it
+		pass   int64 // ms, on the pacemaker's clock
+		want   wallet.Verdict
+	}{
+		"behind 15":                {15, 0, wallet.Repeated},
+		"behind 16":                {16, 0, wallet.Applied},
+		"behind 3, a day later":    {3, day + 1, wallet.Repeated},
+		"behind 4, a day later":    {4, day + 1, wallet.Applied},
+		"behind 4, a day":          {4, day, wallet.Repeated},
+		"behind 15, a day later":   {15, day + 1, wallet.Applied},
+		"behind 4, a moment later": {4, 1, wallet.Repeated},
+	} {
+		var a wallet.Account
+		offset := int64(0)
+		apply := func(origin, sequence uint64, at int64) wallet.Verdict {
+			offset++
+			return a.Apply(from(origin, sequence, at, offset))
+		}
+		apply(2, 1, 0) // the pacemaker
+		apply(1, 1, 0)
+		apply(2, 2, 0)
+		for i := range c.others - 1 {
+			apply(uint64(3+i), 1, 100*day) // the difference of two clocks is not time that goes by
+		}
+		if c.pass > 0 {
+			apply(2, 3, c.pass)
+		}
+		if got := apply(1, 1, c.pass); got != c.want {
+			t.Errorf("%s: %v, %+v", name, got, a.Origins)
+		}
+		if err := a.Check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

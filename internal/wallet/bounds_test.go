@@ -11,15 +11,15 @@ import (
 )
 
 // worst draws deposits that take as many bytes as a deposit can.
-func worst(r *rand.Rand, i, at, offset int64) wallet.Deposit {
+func worst(i, at, offset int64) wallet.Deposit {
 	return wallet.Deposit{
 		Amount: wallet.Amount{Units: 999_999_999_999, Nanos: 999_999_000 + uint32(i%999)},
-		At:     at, ID: r.Uint64() | 1<<63, Key: wallet.HashKey(fmt.Sprint(i)), HasKey: true,
+		At:     at, Origin: 1<<63 + uint64(i%20), Sequence: 1<<62 + uint64(i), Key: wallet.HashKey(fmt.Sprint(i)), HasKey: true,
 		Partition: math.MaxInt32, Offset: offset,
 	}
 }
 
-// No row is larger than 8 KiB, whatever it holds: all keys, all ids, evidence,
+// No row is larger than 8 KiB, whatever it holds: all keys, all origins, evidence,
 // and more deposits in a period than cells.
 func TestRowSize(t *testing.T) {
 	for _, period := range []int64{1, 1_000, 120_000, 86_400_000, 366 * 86_400_000} {
@@ -31,7 +31,7 @@ func TestRowSize(t *testing.T) {
 				at += r.Int64N(2*period/400 + 1)
 				// Far apart on the partition, and out of order in the window.
 				offset += 1 + r.Int64N(1<<49)
-				d := worst(r, i, at-r.Int64N(late), offset)
+				d := worst(i, at-r.Int64N(late), offset)
 				if i%3 == 0 {
 					d.At += skew
 				}
@@ -51,8 +51,8 @@ func TestRowSize(t *testing.T) {
 func TestPlainRowIsExact(t *testing.T) {
 	c, rl := &wallet.Counter{}, rule(math.MaxInt64, 120_000)
 	for i := range int64(256) {
-		d := worst(rand.New(rand.NewPCG(1, 1)), i, 1_800_000_000_000+i*468, 1_000_000_000+i*10_000)
-		d.Amount, d.ID = money(123_450_000_000), uint64(i+1)
+		d := worst(i, 1_800_000_000_000+i*468, 1_000_000_000+i*10_000)
+		d.Amount, d.Origin, d.Sequence = money(123_450_000_000), 1<<63, uint64(i+1)
 		c.Apply(d, rl)
 	}
 	if n := len(c.Window.Cells); n != 256 {
@@ -61,7 +61,7 @@ func TestPlainRowIsExact(t *testing.T) {
 }
 
 // rowSize encodes the row's numbers as tables.proto does, apart from the code
-// under test: varints, eight bytes an id, twelve a key, and a tag and length for
+// under test: varints, eight bytes an origin, twelve a key, and a tag and length for
 // each field and column.
 func rowSize(c *wallet.Counter) int {
 	var b []byte
@@ -96,7 +96,14 @@ func rowSize(c *wallet.Counter) int {
 	for _, v := range []uint64{uint64(a.NextOffset), a.Balance.Units, uint64(a.Balance.Nanos), a.Deposits, uint64(a.FirstAt), uint64(a.LastAt)} {
 		field(v)
 	}
-	b = append(b, make([]byte, 3+8*len(a.RecentIDs)+6+12*len(a.RecentKeys))...)
+	for i := range a.Origins {
+		o := &a.Origins[i]
+		b = append(b, make([]byte, 2+9)...)
+		field(o.Sequence)
+		field(zig(o.LatestAt - a.LastAt))
+		field(uint64(o.Idle))
+	}
+	b = append(b, make([]byte, 3+6+12*len(a.RecentKeys))...)
 	column(len(a.RecentKeys), func(i int) uint64 { return a.RecentKeys[i].Amount.Units }, math.MaxUint64)
 	column(len(a.RecentKeys), func(i int) uint64 { return uint64(a.RecentKeys[i].Amount.Nanos) }, 0)
 	column(len(a.RecentKeys), func(i int) uint64 {
@@ -110,17 +117,14 @@ func rowSize(c *wallet.Counter) int {
 	column(len(cells), func(i int) uint64 { return uint64(cells[i].Sum.Nanos) }, 0)
 	column(len(cells), func(i int) uint64 { return uint64(cells[i].Count) }, 1)
 	column(len(cells), func(i int) uint64 { return zig(cells[i].Offset - cells[max(0, i-1)].Offset*int64(min(i, 1))) }, math.MaxUint64)
-	for _, v := range []uint64{uint64(c.Window.Anchor), uint64(c.Window.OtherAnchor), uint64(c.Window.OtherIdle), uint64(c.Window.RuleChanges),
-		uint64(c.Window.Step), uint64(c.Window.StepBefore)} {
-		field(v)
-	}
+	field(uint64(c.Window.RuleChanges))
 	for _, past := range c.Window.Past {
 		b = append(b, 0, 0)
 		ruleFields(past.Rule)
 		field(uint64(past.Upto))
 	}
 	if e := c.Tip; e != nil {
-		for _, v := range []uint64{uint64(e.Partition), uint64(e.Offset), uint64(e.WindowStart), uint64(e.WindowEnd), e.Total.Units, uint64(e.Total.Nanos), uint64(e.Deposits)} {
+		for _, v := range []uint64{uint64(e.Partition), uint64(e.Offset), uint64(e.WindowStart), uint64(e.WindowEnd), e.Total.Units, uint64(e.Total.Nanos), uint64(e.Deposits), uint64(e.TippedAt)} {
 			field(v)
 		}
 		ruleFields(e.Rule)
@@ -128,8 +132,8 @@ func rowSize(c *wallet.Counter) int {
 	return len(b) + 3*3 // account, window and tip
 }
 
-// FuzzCounterApply feeds anything: 12 bytes a deposit. Nothing panics, cells
-// stay ordered and within bounds, and the sums agree with the naive ones.
+// FuzzCounterApply feeds anything: 12 bytes a deposit. Nothing panics, the row passes
+// its own Check, and the sums agree with the naive ones.
 func FuzzCounterApply(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x06"), int64(1_000), int64(1))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\x7f\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x80\x00\x00\x00\x06"), int64(math.MaxInt64), int64(0))
@@ -139,7 +143,10 @@ func FuzzCounterApply(f *testing.F) {
 		rl := wallet.Rule{Threshold: money(100 * billion), PeriodMs: period}
 		var sum uint64
 		for ; len(data) >= 12 && offset < 2_000; data = data[12:] {
-			d := wallet.Deposit{At: start + int64(binary.LittleEndian.Uint64(data)), ID: uint64(data[8]), Offset: offset}
+			d := wallet.Deposit{At: max(min(start+int64(binary.LittleEndian.Uint64(data)), 1<<53), -1<<53), Offset: offset}
+			if d.Origin = uint64(data[8] & 7); d.Origin != 0 {
+				d.Sequence = uint64(data[8]>>3) + 1
+			}
 			d.Amount = money(int64(data[9])*billion + int64(data[10]) + 1)
 			offset += int64(data[11]) // 0: redelivered
 			wasNext, wasCells := c.Account.NextOffset, len(c.Window.Cells)
@@ -161,6 +168,9 @@ func check(t *testing.T, c *wallet.Counter) {
 	t.Helper()
 	if n := rowSize(c); n > 8192 || len(c.Window.Cells) > 288 {
 		t.Fatalf("%d bytes, %d cells", n, len(c.Window.Cells))
+	}
+	if err := c.Check(); err != nil {
+		t.Fatalf("%v: %+v", err, c)
 	}
 	for i, cell := range c.Window.Cells {
 		if cell.First > cell.Last || cell.Count == 0 || cell.Count == 1 && cell.First != cell.Last ||
@@ -189,11 +199,11 @@ func TestSameMillisecond(t *testing.T) {
 // A deposit may fall into a cell far longer than the rule now reaches.
 func TestCellLongerThanReach(t *testing.T) {
 	const end = 1_800_000_000_000
-	c := &wallet.Counter{Window: wallet.Window{
-		Rule: rule(billion, 1), Anchor: end, OtherAnchor: end - late - 1, OtherIdle: 63,
+	c := &wallet.Counter{Account: wallet.Account{Balance: money(5), Deposits: 5, FirstAt: 1, LastAt: end, NextOffset: 1}, Window: wallet.Window{
+		Rule:  rule(billion, 1),
 		Cells: []wallet.Cell{{First: 1, Last: end, Sum: money(5), Count: 5}},
 	}}
-	if out := c.Apply(wallet.Deposit{Amount: money(1), At: end}, rule(billion, 1)); out.Verdict != wallet.Applied {
+	if out := c.Apply(wallet.Deposit{Amount: money(1), At: end, Offset: 1}, rule(billion, 1)); out.Verdict != wallet.Applied {
 		t.Error(out)
 	}
 	check(t, c)
@@ -209,7 +219,7 @@ func BenchmarkApply(b *testing.B) {
 			at, offset := int64(1_800_000_000_000), int64(0)
 			next := func() {
 				at, offset = at+period/n, offset+1
-				c.Apply(wallet.Deposit{Amount: money(1_250_000_000), At: at, ID: uint64(offset), Offset: offset}, rl)
+				c.Apply(wallet.Deposit{Amount: money(1_250_000_000), At: at, Origin: 1, Sequence: uint64(offset), Offset: offset}, rl)
 			}
 			for range 3 * n {
 				next()

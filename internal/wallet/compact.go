@@ -26,29 +26,30 @@ func (c *Counter) compact() {
 	}
 	room := maxRowSize - c.sizeWithoutCells()
 	for len(w.Cells) > maxCells || len(w.Cells) > 1 && w.cellsSize() > room {
-		w.joinCheapest()
+		c.joinCheapest()
 	}
 }
 
 // joinCheapest joins the pair of neighbours that costs least exactness; among
 // equals the oldest.
-func (w *Window) joinCheapest() {
-	inPeriod := 0
+func (c *Counter) joinCheapest() {
+	w := &c.Window
+	needs, inPeriod := make([]need, len(w.Cells)), 0
 	for i := range w.Cells {
-		if w.need(&w.Cells[i]) == needAlways {
+		if needs[i] = c.need(&w.Cells[i]); needs[i] == needAlways {
 			inPeriod++
 		}
 	}
 	best, lowest := 1, int(^uint(0)>>1)
 	left := w.part(w.Cells[0].First)
 	for i := 1; i < len(w.Cells); i++ {
-		c := &w.Cells[i]
-		first := w.part(c.First)
+		cell := &w.Cells[i]
+		first := w.part(cell.First)
 		last := first
-		if c.Last != c.First {
-			last = w.part(c.Last)
+		if cell.Last != cell.First {
+			last = w.part(cell.Last)
 		}
-		need := max(w.need(c), w.need(&w.Cells[i-1]))
+		need := max(needs[i], needs[i-1])
 		if n := cost(need, bits.Len64(uint64(left^last)), inPeriod > parts); n < lowest { //nolint:gosec // bits only
 			best, lowest = i, n
 		}
@@ -59,24 +60,29 @@ func (w *Window) joinCheapest() {
 	w.cells.change(best - 1)
 }
 
-// need says who needs a cell.
+// need says which deposits to come need a cell.
 type need int
 
 const (
-	needSeldom need = iota // the other stream, or nobody
-	needLate               // only a deposit that comes late
-	needAlways             // the window of the stream in hand
+	needSeldom need = iota // one from a clock that is far behind the others
+	needLate               // one that comes late
+	needAlways             // the next one of some origin
 )
 
-func (w *Window) need(c *Cell) need {
-	switch start := w.Anchor - w.period(); {
-	case c.First > w.Anchor || c.Last <= start-lateness:
-		return needSeldom
-	case c.Last <= start:
-		return needLate
-	default:
-		return needAlways
+// need is the greatest need that any origin has of a cell.
+func (c *Counter) need(cell *Cell) need {
+	most, period := needSeldom, c.Window.period()
+	for i := range c.Account.Origins {
+		o := &c.Account.Origins[i]
+		switch start := o.clock() - period; {
+		case o.Idle > period+quietAfter, cell.First > o.clock(), cell.Last <= start-lateness:
+		case cell.Last <= start:
+			most = max(most, needLate)
+		default:
+			return needAlways
+		}
 	}
+	return most
 }
 
 // cost ranks a pair to be joined. Joined, the two lie in one of the aligned

@@ -1,5 +1,7 @@
 package wallet
 
+import "slices"
+
 // Rule is the threshold rule: strictly more than Threshold within one window of
 // PeriodMs milliseconds.
 type Rule struct {
@@ -12,6 +14,8 @@ type Evidence struct {
 	// Partition and Offset on topic deposit of the deposit that tipped the window.
 	Partition int32
 	Offset    int64
+	// TippedAt is that deposit's event time, in Unix milliseconds.
+	TippedAt int64
 	// The window is (WindowStart, WindowEnd], in Unix milliseconds.
 	WindowStart, WindowEnd int64
 	Total                  Amount
@@ -41,7 +45,7 @@ type Outcome struct {
 const MaxParts = 128
 
 // Parts are the deposits of the window that Tip tells of, as far as the row still
-// holds them: the latest MaxParts, oldest first.
+// holds them, oldest first: the one that tipped it and the latest others, MaxParts in all.
 func (c *Counter) Parts() []Cell {
 	if c.Tip == nil {
 		return nil
@@ -52,18 +56,26 @@ func (c *Counter) Parts() []Cell {
 			parts = append(parts, cell)
 		}
 	}
-	return parts[max(0, len(parts)-MaxParts):]
+	over := len(parts) - MaxParts
+	if over <= 0 {
+		return parts
+	}
+	if i := slices.IndexFunc(parts, func(p Cell) bool { return p.Offset == c.Tip.Offset }); 0 <= i && i < over {
+		parts[over] = parts[i]
+	}
+	return parts[over:]
 }
 
 // Apply folds d in, in the order of the partition, under the rule in force. It
 // looks at the row and at d alone: the same log gives the same rows and the
-// same crossings, wherever a processor was restarted. A repeat of any deposit up to
-// the one that tipped the window asks to send Tip again: the first one may have
-// been lost, and the receiver knows it by its offset.
+// same crossings, wherever a processor was restarted. Redelivery of the deposit that
+// tipped the window asks to send Tip again: the first one may have been lost, and the
+// receiver knows it by its offset. (An earlier crossing is not sent again; the later
+// one, which is, raises whatever it would have raised.)
 func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
 	o := Outcome{Verdict: c.Account.Apply(d)}
 	if o.Verdict == Redelivered {
-		o.Emit = c.Tip != nil && d.Offset <= c.Tip.Offset
+		o.Emit = c.Tip != nil && d.Offset == c.Tip.Offset
 	}
 	if o.Verdict == Applied {
 		o.Emit, o.RuleChanged = c.Judge(d, rule)
@@ -77,12 +89,13 @@ func (c *Counter) Apply(d Deposit, rule Rule) Outcome {
 func (c *Counter) Judge(d Deposit, rule Rule) (crossed, ruleChanged bool) {
 	was := c.Window.Rule
 	ruleChanged = c.Window.adopt(rule, d.Offset)
-	e, crossed := c.Window.crossing(d, was)
+	e, crossed := c.Window.crossing(d, was, c.Tip)
 	if crossed {
 		tip := e // allocated only on a crossing
 		c.Tip = &tip
 	}
 	c.Window.insert(d)
+	c.Window.prune(c.Account.needed(c.Window.period()))
 	c.compact()
 	return crossed, ruleChanged
 }

@@ -28,11 +28,15 @@ type Flag struct {
 	RemovedUpto    int64
 	OpRaised       bool
 	RecentEventIDs []uint64 // oldest first
-	Evidence       *Evidence
-	Parts          []Cell // of the evidence's window
-	Removals       uint32
-	LastRemovalAt  int64
-	RaisedAt       int64
+	// Evidence is of the crossing that raised the flag; later ones do not move it. Parts
+	// are of its window, none where they are not known.
+	Evidence *Evidence
+	Parts    []Cell
+	// Latest is the evidence of the latest crossing, nil where Evidence is.
+	Latest        *Evidence
+	Removals      uint32
+	LastRemovalAt int64
+	RaisedAt      int64
 }
 
 // Raised tells whether the wallet is flagged.
@@ -48,8 +52,7 @@ func (f *Flag) Apply(e FlagEvent) Verdict {
 		if e.Crossing.Offset < f.NextTip {
 			return Repeated
 		}
-		evidence := *e.Crossing // the row's own
-		f.NextTip, f.Evidence, f.Parts = evidence.Offset+1, &evidence, e.Parts
+		f.cross(*e.Crossing, e.Parts)
 		return Applied
 	}
 	if e.ID != 0 {
@@ -62,9 +65,28 @@ func (f *Flag) Apply(e FlagEvent) Verdict {
 		f.OpRaised, f.RaisedAt = true, e.At
 		return Applied
 	}
+	f.remove(e)
+	return Applied
+}
+
+// cross folds in a crossing that is newer than all before.
+func (f *Flag) cross(e Evidence, parts []Cell) {
+	if f.Stands() {
+		f.Latest = &e
+	} else {
+		f.Evidence, f.Parts, f.Latest = &e, parts, nil
+	}
+	f.NextTip = e.Offset + 1
+}
+
+// remove folds in a removal. A crossing that it did not know of raises the flag from
+// here on, so its evidence takes the place of the one that is removed.
+func (f *Flag) remove(e FlagEvent) {
 	f.OpRaised = false
 	f.RemovedUpto = max(f.RemovedUpto, e.RemovedUpto)
 	f.Removals++
 	f.LastRemovalAt = e.At
-	return Applied
+	if f.Stands() && f.Latest != nil && f.Evidence.Offset < f.RemovedUpto {
+		f.Evidence, f.Parts, f.Latest = f.Latest, nil, nil
+	}
 }

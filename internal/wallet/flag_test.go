@@ -85,6 +85,37 @@ func TestFlagKeepsItsStory(t *testing.T) {
 	}
 }
 
+// A flag shows the crossing that raised it: later ones do not move it, and when that
+// one is removed by who knew of no later one, the latest takes its place.
+func TestFlagShowsWhatRaisedIt(t *testing.T) {
+	var f wallet.Flag
+	cross := func(offset, tip int64) wallet.FlagEvent {
+		e := crossing(offset, tip)
+		e.Crossing.TippedAt, e.Parts = 1_000*tip, []wallet.Cell{{First: tip, Last: tip, Count: 1, Offset: tip}}
+		return e
+	}
+	for i, c := range []struct {
+		e        wallet.FlagEvent
+		evidence int64
+		parts    bool
+	}{
+		{cross(0, 5), 5, true}, {cross(1, 9), 5, true}, {cross(2, 12), 5, true},
+		{removal(3, 1, 7), 12, false}, {cross(4, 20), 12, false},
+		{removal(5, 2, 21), 12, false}, {cross(6, 30), 30, true}, {removal(7, 3, 31), 30, true},
+	} {
+		f.Apply(c.e)
+		if f.Evidence.Offset != c.evidence || (f.Parts != nil) != c.parts {
+			t.Errorf("event %d: %+v", i, f)
+		}
+		if by, at := f.RaisedBy(); by == wallet.ByCrossing && at != 1_000*c.evidence {
+			t.Errorf("event %d: raised at %d", i, at)
+		}
+		if err := f.Check(); err != nil {
+			t.Errorf("event %d: %v", i, err)
+		}
+	}
+}
+
 func TestFlagForgetsIDs(t *testing.T) {
 	var f wallet.Flag
 	for i := range int64(16) {
@@ -124,8 +155,8 @@ func TestFlagAgainstTheTwin(t *testing.T) {
 			}
 		}
 		for i, a := range history(r, 60, period) {
-			out := c.Apply(wallet.Deposit{Amount: money(a.amount), At: a.at, Offset: int64(i)}, rl)
-			if f := w.add(a.at, a.amount); w.crossed(f) {
+			out := c.Apply(wallet.Deposit{Amount: money(a.amount), At: a.at, Origin: a.origin, Sequence: uint64(i + 1), Offset: int64(i)}, rl)
+			if w.add(a.at, a.amount).crosses {
 				tip = int64(i)
 			}
 			if out.Emit {

@@ -44,6 +44,25 @@ func TestPartsAddUpToTheEvidence(t *testing.T) {
 	}
 }
 
+// A late deposit that tips a window of many others is one of its parts.
+func TestTippingDepositIsAPart(t *testing.T) {
+	c, rl := &wallet.Counter{}, rule(1_000*billion, 120_000)
+	const at = 1_800_000_000_000
+	for i := range int64(130) {
+		c.Apply(wallet.Deposit{Amount: money(billion), At: at + i, Offset: i}, rl)
+	}
+	if !c.Apply(wallet.Deposit{Amount: money(870*billion + 1), At: at - 1_000, Offset: 130}, rl).Emit {
+		t.Fatal("no crossing")
+	}
+	parts := c.Parts()
+	if len(parts) != wallet.MaxParts || parts[0].Offset != 130 || parts[0].Sum != money(870*billion+1) || parts[127].Offset != 129 {
+		t.Errorf("%d parts, from %+v to %+v", len(parts), parts[0], parts[len(parts)-1])
+	}
+	if c.Tip.TippedAt != at-1_000 || c.Tip.WindowEnd != at+129 {
+		t.Errorf("%+v", c.Tip)
+	}
+}
+
 func TestPartsAreBounded(t *testing.T) {
 	c, rl := &wallet.Counter{}, rule(199*billion, 120_000)
 	for i := range int64(200) {

@@ -1,7 +1,5 @@
 package wallet
 
-import "slices"
-
 // RaisedBy is who raised a flag.
 type RaisedBy uint8
 
@@ -20,25 +18,11 @@ func (f *Flag) Stands() bool { return f.NextTip > 0 && f.NextTip-1 >= f.RemovedU
 // changes only when it is raised anew.
 func (f *Flag) RaisedBy() (by RaisedBy, at int64) {
 	switch {
-	case f.Stands():
-		return ByCrossing, f.tippedAt()
+	case f.Stands() && f.Evidence != nil:
+		return ByCrossing, f.Evidence.TippedAt
 	case f.OpRaised:
 		return ByOperator, f.RaisedAt
 	default:
 		return NotRaised, 0
 	}
-}
-
-// tippedAt is the time of the deposit that tipped the window, or the window's end
-// where the row does not hold that deposit.
-func (f *Flag) tippedAt() int64 {
-	if f.Evidence == nil {
-		return 0
-	}
-	for _, part := range slices.Backward(f.Parts) {
-		if part.Offset == f.Evidence.Offset {
-			return part.Last
-		}
-	}
-	return f.Evidence.WindowEnd
 }

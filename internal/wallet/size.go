@@ -11,19 +11,16 @@ const (
 	columnHead = 4
 	maxRule    = 3*11 + columnHead
 	// maxFixed bounds what does not grow: the account's six numbers, the window's
-	// rules, anchors and steps, and the evidence, each field at its longest.
-	maxFixed = 6*11 + maxRule + maxPast*(maxRule+11+columnHead) + 6*11 + (columnHead + 7*11 + maxRule) + 2*columnHead
+	// rules and their count, and the evidence, each field at its longest.
+	maxFixed = 6*11 + maxRule + maxPast*(maxRule+11+columnHead) + 11 + (columnHead + 8*11 + maxRule) + 2*columnHead
+	// maxOrigin bounds an origin: its id, and three numbers.
+	maxOrigin = 9 + 3*11 + columnHead
 )
 
 // sizeWithoutCells bounds all of the row but the window's cells, in bytes.
 func (c *Counter) sizeWithoutCells() int {
-	n := maxFixed + 6*columnHead
+	n := maxFixed + 6*columnHead + maxOrigin*len(c.Account.Origins)
 	var offset int64
-	var last uint64
-	for _, id := range c.Account.RecentIDs {
-		n += zigzag(int64(id - last)) //nolint:gosec // as encoded
-		last = id
-	}
 	for i := range c.Account.RecentKeys {
 		use := &c.Account.RecentKeys[i]
 		n += len(use.Hash) + varint(use.Amount.Units) + varint(uint64(use.Amount.Nanos)) + zigzag(use.Offset-offset)
@@ -53,7 +50,7 @@ func (c *Counter) roughSize() int {
 		first, offset = x.First, x.Offset
 	}
 	cell := varint(firsts) + varint(offsets) + varint(spans) + varint(units) + varint(uint64(nanos)) + varint(uint64(counts))
-	return maxFixed + 12*columnHead + first2 + 10*len(c.Account.RecentIDs) + maxKey*len(c.Account.RecentKeys) + cell*len(c.Window.Cells)
+	return maxFixed + 12*columnHead + first2 + maxOrigin*len(c.Account.Origins) + maxKey*len(c.Account.RecentKeys) + cell*len(c.Window.Cells)
 }
 
 // cellsSize bounds the window's six columns, in bytes. A column of which every

@@ -18,8 +18,8 @@ func TestRoughSizeIsABound(t *testing.T) {
 				Count: r.Uint32() >> r.IntN(32), Offset: r.Int64() >> r.IntN(64),
 			})
 		}
-		for range r.IntN(keptIDs) {
-			c.Account.RecentIDs = append(c.Account.RecentIDs, r.Uint64()>>r.IntN(64))
+		for range r.IntN(maxOrigins) {
+			c.Account.Origins = append(c.Account.Origins, Origin{ID: r.Uint64()})
 		}
 		for range r.IntN(keptKeys) {
 			c.Account.RecentKeys = append(c.Account.RecentKeys, KeyUse{Amount: Amount{Units: r.Uint64(), Nanos: r.Uint32()}, Offset: r.Int64() >> r.IntN(64)})

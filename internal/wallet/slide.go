@@ -17,11 +17,5 @@ func (s *Slide) drop(n int) {
 // follows too.
 func (s *Slide) change(i int) { s.Same = min(s.Same, i) }
 
-// Written sets the Slides of an account's lists to all that they have.
-func (a *Account) Written() { a.ids = Slide{Same: len(a.RecentIDs)} }
-
-// Written is Account's, of the window too.
-func (c *Counter) Written() {
-	c.Account.Written()
-	c.Window.cells = Slide{Same: len(c.Window.Cells)}
-}
+// Written sets the Slide of the window to all the cells that it has.
+func (c *Counter) Written() { c.Window.cells = Slide{Same: len(c.Window.Cells)} }

@@ -110,8 +110,8 @@ func TestStandingAsTheTwin(t *testing.T) {
 
 func TestRaisedBy(t *testing.T) {
 	const end = int64(1_800_000_000_000)
-	crossing := func(offset, deposit int64, parts ...wallet.Cell) wallet.FlagEvent {
-		return wallet.FlagEvent{Offset: offset, Crossing: &wallet.Evidence{Offset: deposit, WindowEnd: end}, Parts: parts}
+	crossing := func(offset, deposit, at int64) wallet.FlagEvent {
+		return wallet.FlagEvent{Offset: offset, Crossing: &wallet.Evidence{Offset: deposit, TippedAt: at, WindowEnd: end}}
 	}
 	var f wallet.Flag
 	for i, step := range []struct {
@@ -120,13 +120,13 @@ func TestRaisedBy(t *testing.T) {
 		at    int64
 	}{
 		{wallet.FlagEvent{Offset: 0, Raise: true, At: end + 1}, wallet.ByOperator, end + 1},
-		{crossing(1, 10), wallet.ByCrossing, end}, // no parts: the window's end
-		{wallet.FlagEvent{Offset: 2, Raise: true, At: end + 2}, wallet.ByCrossing, end},
-		{wallet.FlagEvent{Offset: 3, Remove: true, RemovedUpto: 5}, wallet.ByCrossing, end}, // of before the crossing
+		{crossing(1, 10, end-3), wallet.ByCrossing, end - 3},
+		{wallet.FlagEvent{Offset: 2, Raise: true, At: end + 2}, wallet.ByCrossing, end - 3},
+		{wallet.FlagEvent{Offset: 3, Remove: true, RemovedUpto: 5}, wallet.ByCrossing, end - 3}, // of before the crossing
 		{wallet.FlagEvent{Offset: 4, Remove: true, RemovedUpto: 11}, wallet.NotRaised, 0},
-		{crossing(5, 10), wallet.NotRaised, 0}, // again
-		{crossing(6, 12, wallet.Cell{Last: end - 9, Offset: 11}, wallet.Cell{Last: end - 5, Offset: 12}), wallet.ByCrossing, end - 5},
-		{crossing(7, 13, wallet.Cell{Last: end - 9, Offset: 12}), wallet.ByCrossing, end},
+		{crossing(5, 10, end-3), wallet.NotRaised, 0}, // again
+		{crossing(6, 12, end-5), wallet.ByCrossing, end - 5},
+		{crossing(7, 13, end-4), wallet.ByCrossing, end - 5}, // a later one moves nothing
 	} {
 		f.Apply(step.event)
 		if by, at := f.RaisedBy(); by != step.by || at != step.at || f.Raised() != (by != wallet.NotRaised) {

@@ -47,6 +47,13 @@ func TestThreshold(t *testing.T) {
 		"none while it stays above, one when it crosses again": {
 			{0, "6000", false}, {1, "6000", true}, {2, "6000", false}, {minute, "1", false},
 			{3 * minute, "6000", false}, {3*minute + 1, "6000", true}},
+		"while it stays above, one a period": {
+			{0, "12000", true}, {minute, "12000", false}, {2*minute - 1, "12000", false}, {2 * minute, "12000", true},
+			{3 * minute, "12000", false}, {4*minute - 1, "1", false}, {4 * minute, "1", true}, {5 * minute, "1", false}},
+		"a period after the crossing, but no longer above": {
+			{0, "12000", true}, {minute, "6000", false}, {2 * minute, "4000", false}, {2*minute + 1, "1", true}},
+		"a late deposit tells nothing anew": {
+			{0, "12000", true}, {2*minute - 1, "12000", false}, {-9 * second, "1", false}},
 		"above before at another place does not count": {
 			{0, "12000", true}, {2 * minute, "6000", false}, {3 * minute, "6000", true}},
 		"out of order: the late one joins two": {
@@ -81,7 +88,7 @@ func TestEvidence(t *testing.T) {
 			t.Fatalf("deposit %d: %+v", i, out)
 		}
 	}
-	want := wallet.Evidence{Partition: 4, Offset: 30, WindowStart: 1_001, WindowEnd: 121_001,
+	want := wallet.Evidence{Partition: 4, Offset: 30, TippedAt: 121_001, WindowStart: 1_001, WindowEnd: 121_001,
 		Total: money(15_000 * billion), Deposits: 3, Rule: r}
 	if *c.Tip != want {
 		t.Errorf("%+v, want %+v", *c.Tip, want)
@@ -112,8 +119,8 @@ func TestEvidenceIsTheLargestWindow(t *testing.T) {
 	}
 }
 
-// A crossing that was stored but not sent is sent again by whatever comes again
-// up to it, and by nothing after it.
+// A crossing that was stored but not sent is sent again when its deposit comes again,
+// and by nothing else.
 func TestLostCrossingIsSentAgain(t *testing.T) {
 	c, r := &wallet.Counter{}, rule(10*billion, 1_000)
 	d := func(offset int64) wallet.Deposit {
@@ -125,7 +132,7 @@ func TestLostCrossingIsSentAgain(t *testing.T) {
 	for i := range int64(4) {
 		c.Apply(d(i), r)
 	}
-	for i, emit := range []bool{true, true, false, false} {
+	for i, emit := range []bool{false, true, false, false} {
 		out := c.Apply(d(int64(i)), r)
 		if out != (wallet.Outcome{Verdict: wallet.Redelivered, Emit: emit}) || c.Tip.Offset != 1 {
 			t.Errorf("offset %d: %+v", i, out)
@@ -153,7 +160,7 @@ func TestRuleChange(t *testing.T) {
 		t.Errorf("a lower threshold: %+v", out)
 	}
 	if out := apply(3, rule(17*billion, 1_600)); !out.RuleChanged || out.Emit {
-		t.Errorf("a longer period, and it was above before: %+v", out)
+		t.Errorf("a longer period, and it was above before under both: %+v", out)
 	}
 	if out := apply(3+5, rule(5*billion, 1_600)); !out.RuleChanged || !out.Emit || c.Tip.Rule != rule(5*billion, 1_600) {
 		t.Errorf("crossed under the new rule: %+v", out)
@@ -167,6 +174,24 @@ func TestRuleChange(t *testing.T) {
 		apply(9+i, rule(i+1, 1_600))
 		if _, known := c.Window.RuleAt(99); known != (i == 0) || len(c.Window.Past) != 4 {
 			t.Errorf("%d changes, %d remembered: known %t", c.Window.RuleChanges, len(c.Window.Past), known)
+		}
+	}
+}
+
+// A higher threshold does not silence a wallet that the lower one had told of: before
+// counts only where it was above under both rules.
+func TestRaisedThreshold(t *testing.T) {
+	c, offset := &wallet.Counter{}, int64(0)
+	apply := func(units, threshold int64) bool {
+		offset++
+		return c.Apply(wallet.Deposit{Amount: money(units * billion), At: 1_800_000_000_000 + 1_000*offset, Offset: offset}, rule(threshold*billion, 120_000)).Emit
+	}
+	for i, s := range []struct {
+		units, threshold int64
+		crosses          bool
+	}{{12_000, 10_000, true}, {2_000, 15_000, false}, {2_000, 15_000, true}, {10_000, 15_000, false}, {1, 10_000, false}, {1, 20_000, false}, {1, 30_000, false}, {10_000, 30_000, true}} {
+		if got := apply(s.units, s.threshold); got != s.crosses {
+			t.Errorf("deposit %d: crosses %t", i, got)
 		}
 	}
 }

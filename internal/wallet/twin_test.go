@@ -13,9 +13,13 @@ import (
 type twin struct {
 	period, threshold int64 // ms, billionths
 	at, amount        []int64
+	tipped            []int64 // the event time of the last crossing's deposit, if any
 }
 
-type found struct{ before, after, end, count int64 }
+type found struct {
+	before, after, end, count int64
+	crosses                   bool
+}
 
 // add judges a deposit and remembers it.
 func (w *twin) add(at, amount int64) found {
@@ -40,10 +44,12 @@ func (w *twin) add(at, amount int64) found {
 		}
 	}
 	w.at, w.amount = append(w.at, at), append(w.amount, amount)
+	f.crosses = f.after > w.threshold && (f.before <= w.threshold || len(w.tipped) > 0 && at-w.tipped[0] >= w.period)
+	if f.crosses {
+		w.tipped = []int64{at}
+	}
 	return f
 }
-
-func (w *twin) crossed(f found) bool { return f.before <= w.threshold && f.after > w.threshold }
 
 // everAbove looks at every window of the whole history at once.
 func (w *twin) everAbove() bool {
@@ -78,11 +84,10 @@ func clone(c *wallet.Counter) *wallet.Counter {
 	n := wallet.Counter{
 		Account: wallet.Account{
 			NextOffset: a.NextOffset, Balance: a.Balance, Deposits: a.Deposits, FirstAt: a.FirstAt, LastAt: a.LastAt,
-			RecentIDs: slices.Clip(slices.Clone(a.RecentIDs)), RecentKeys: slices.Clip(slices.Clone(a.RecentKeys)),
+			Origins: slices.Clip(slices.Clone(a.Origins)), Pacemaker: a.Pacemaker, Missed: a.Missed, RecentKeys: slices.Clip(slices.Clone(a.RecentKeys)),
 		},
 		Window: wallet.Window{
-			Rule: w.Rule, Cells: slices.Clip(slices.Clone(w.Cells)), Anchor: w.Anchor, OtherAnchor: w.OtherAnchor,
-			OtherIdle: w.OtherIdle, Step: w.Step, StepBefore: w.StepBefore, Past: slices.Clip(slices.Clone(w.Past)), RuleChanges: w.RuleChanges,
+			Rule: w.Rule, Cells: slices.Clip(slices.Clone(w.Cells)), Past: slices.Clip(slices.Clone(w.Past)), RuleChanges: w.RuleChanges,
 		},
 	}
 	if c.Tip != nil {
@@ -95,7 +100,7 @@ func clone(c *wallet.Counter) *wallet.Counter {
 // mustEqual compares one decision, evidence included, with the twin's.
 func mustEqual(t *testing.T, c *wallet.Counter, out wallet.Outcome, w *twin, f found, d wallet.Deposit) {
 	t.Helper()
-	if out.Verdict != wallet.Applied || out.Emit != w.crossed(f) {
+	if out.Verdict != wallet.Applied || out.Emit != f.crosses {
 		t.Fatalf("deposit %+v: got %+v, the twin has %+v, threshold %d period %d\nat %v\nwindow %+v",
 			d, out, f, w.threshold, w.period, w.at, c.Window)
 	}
@@ -103,7 +108,7 @@ func mustEqual(t *testing.T, c *wallet.Counter, out wallet.Outcome, w *twin, f f
 		return
 	}
 	want := wallet.Evidence{
-		Partition: d.Partition, Offset: d.Offset, WindowStart: f.end - w.period, WindowEnd: f.end,
+		Partition: d.Partition, Offset: d.Offset, TippedAt: d.At, WindowStart: f.end - w.period, WindowEnd: f.end,
 		Total: money(f.after), Deposits: uint32(f.count), Rule: rule(w.threshold, w.period),
 	}
 	if *c.Tip != want {
@@ -123,7 +128,10 @@ func seeded(t *testing.T, n int, f func(r *rand.Rand)) {
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
-// arrival is a deposit as it comes in: sent at its time, received later.
-type arrival struct{ at, received, amount int64 }
+// arrival is a deposit as it comes in: sent at its origin's time, received later.
+type arrival struct {
+	origin               uint64
+	at, received, amount int64
+}
 
 func byReceived(a, b arrival) int { return int(a.received - b.received) }

@@ -23,15 +23,6 @@ type Cell struct {
 type Window struct {
 	Rule  Rule
 	Cells []Cell
-	// Anchor is the latest event time of the stream of deposits in hand, in Unix
-	// milliseconds, OtherAnchor that of another stream, whose clock differs; 0 is
-	// none. OtherIdle counts the deposits since the other stream was in hand, or since
-	// it was last forgotten.
-	Anchor, OtherAnchor int64
-	OtherIdle           uint32
-	// Step is the largest step forward, by more than lateness, since OtherIdle last ran
-	// out, StepBefore the one of the time before that, in milliseconds; 0 is none.
-	Step, StepBefore int64
 	// Past are the latest rules before Rule, oldest first; RuleChanges counts
 	// all that there were.
 	Past        []PastRule
@@ -92,14 +83,18 @@ func (w *Window) RuleAt(offset int64) (rule Rule, known bool) {
 	return rule, known
 }
 
-// crossing decides whether d takes a window above the threshold: some window
-// that holds d's time is above it with d, and none was before, under the rule that
-// was in force then. A window is (end − period, end], so every one that holds t
-// ends in [t, t + period).
+// crossing decides whether d takes a window above the threshold: some window that
+// holds d's time is above it with d; and either none was before, or the deposit that
+// tipped the last crossing, if any, has left every window that holds d. So a wallet
+// that stays above crosses once a period. A window is (end − period, end], so every
+// one that holds t ends in [t, t + period).
+//
+// Before a change of rule a window was above only if it was under both rules: the one
+// in force then, was, says what was told, the one in force now what is asked.
 //
 // A cell of several deposits may lie in a window in part. The sum with d counts
 // such a cell, the sum before it does not: what cells hide errs towards raising.
-func (w *Window) crossing(d Deposit, was Rule) (Evidence, bool) {
+func (w *Window) crossing(d Deposit, was Rule, last *Evidence) (Evidence, bool) {
 	if w.all().plus(d.Amount).Cmp(w.Rule.Threshold) <= 0 {
 		return Evidence{}, false // as most wallets, it is far below
 	}
@@ -109,15 +104,21 @@ func (w *Window) crossing(d Deposit, was Rule) (Evidence, bool) {
 	if with.Cmp(w.Rule.Threshold) <= 0 {
 		return Evidence{}, false
 	}
-	then := *w
-	then.Rule = was
-	if before, _, _ := then.highest(t, inside); before.Cmp(was.Threshold) > 0 {
-		return Evidence{}, false
+	if last != nil && t-last.TippedAt < w.period() && w.above(t, w.Rule) && (w.Rule == was || w.above(t, was)) {
+		return Evidence{}, false // that crossing tells of it
 	}
 	return Evidence{
-		Partition: d.Partition, Offset: d.Offset, WindowStart: end - w.period(), WindowEnd: end,
+		Partition: d.Partition, Offset: d.Offset, TippedAt: t, WindowStart: end - w.period(), WindowEnd: end,
 		Total: with, Deposits: deposits + 1, Rule: w.Rule,
 	}, true
+}
+
+// above tells whether a window that holds time t is above the threshold of a rule,
+// without what cells may hide.
+func (w *Window) above(t int64, r Rule) bool {
+	under := Window{Rule: r, Cells: w.Cells}
+	most, _, _ := under.highest(t, inside)
+	return most.Cmp(r.Threshold) > 0
 }
 
 // bound tells which windows count a cell: touches one of which any part lies in the
@@ -215,7 +216,7 @@ func (w *Window) gone(a Amount) {
 	}
 }
 
-// insert adds d and drops what no later deposit needs.
+// insert adds d.
 func (w *Window) insert(d Deposit) {
 	t := boundedTime(d.At)
 	// After the deposits of the same millisecond, so that cells of one
@@ -235,8 +236,18 @@ func (w *Window) insert(d Deposit) {
 		w.Cells[i] = c
 	}
 	w.cells.change(i)
-	w.follow(t)
-	w.prune()
+}
+
+// prune drops the cells that share no window with a deposit of time needed or later.
+// What is later stays, whosever it is: the slowest clock will come to it.
+func (w *Window) prune(needed int64) {
+	n := 0
+	for n < len(w.Cells)-1 && w.Cells[n].Last <= needed-w.period() {
+		w.gone(w.Cells[n].Sum)
+		n++
+	}
+	w.Cells = w.Cells[n:]
+	w.cells.drop(n)
 }
 
 func (c *Cell) join(x Cell) {

@@ -75,7 +75,7 @@ type history struct {
 func (h *history) message(n int64) (deposit []byte, at stream.Record, err error) {
 	id := lab.WalletID(1)
 	deposit, err = proto.Marshal(&pb.Deposit{WalletId: id, Units: 12, Nanos: 340_000_000,
-		AcceptedAtMs: 1_750_000_000_000 + n*h.every, Id: uint64(n + 1)})
+		AcceptedAtMs: 1_750_000_000_000 + n*h.every, Origin: 1 << 62, Sequence: uint64(n + 1)})
 	return deposit, stream.Record{Key: id, Partition: stream.Partition(id, lab.Partitions), Offset: n, Partitions: lab.Partitions}, err
 }
 

@@ -64,6 +64,7 @@ func Value(m proto.Message) []byte {
 // Book is what the callbacks' environment was told.
 type Book struct {
 	Aside   []string
+	Refused []string
 	Counted []wallet.Verdict
 	Rules   []wallet.Rule
 	Rule    wallet.Rule // zero: Rule()
@@ -92,6 +93,7 @@ func (b *Book) Env() stream.Env {
 			}
 			return promise
 		},
+		Refuse:      func(reason error) { b.Refused = append(b.Refused, reason.Error()) },
 		HighWater:   func(goka.Stream, int32) int64 { return b.High },
 		Count:       func(v wallet.Verdict) { b.Counted = append(b.Counted, v) },
 		RuleChanged: func(was wallet.Rule) { b.Rules = append(b.Rules, was) },

@@ -63,7 +63,7 @@ func (l Load) Each(each func(key string, value []byte) error) error {
 			// Half are below 120, one in a hundred above 2,000.
 			cents := max(1, int64(12_000*math.Exp(1.2*rnd.NormFloat64())))
 			m = &pb.Deposit{WalletId: wallets[w], Units: cents / 100, Nanos: int32(cents%100) * 10_000_000,
-				AcceptedAtMs: at, Id: uint64(i + 1)}
+				AcceptedAtMs: at, Origin: 1 << 62, Sequence: uint64(i + 1)}
 		}
 		var err error
 		if value, err = (proto.MarshalOptions{}).MarshalAppend(value[:0], m); err != nil {
