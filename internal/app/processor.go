@@ -156,7 +156,11 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, owned *o
 		Count:      func(v wallet.Verdict) { counters[v].Inc() },
 		RuleChanged: func(was wallet.Rule) {
 			r.ruleSaid.Do(func() {
-				r.log.Warn("rows were folded with another rule; windows go on with the one in force",
+				what := "rows were folded with another rule; windows go on with the one in force"
+				if r.rule().PeriodMs > was.PeriodMs {
+					what += "; deposits that the shorter period had let go are not seen"
+				}
+				r.log.Warn(what,
 					"was_threshold", was.Threshold, "was_period_ms", was.PeriodMs,
 					"threshold", r.rule().Threshold, "period_ms", r.rule().PeriodMs)
 			})

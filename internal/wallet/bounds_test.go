@@ -60,6 +60,25 @@ func TestPlainRowIsExact(t *testing.T) {
 	}
 }
 
+// 256 deposits of a year, each as large as one can be and with a key, from several
+// APIs, on a partition with a million others in between (a day; more in a longer one): nothing is joined for its size.
+func TestLargeRowsAreExact(t *testing.T) {
+	for _, days := range []int64{1, 30, 366} {
+		period, c := days*86_400_000, &wallet.Counter{}
+		rl := wallet.Rule{Threshold: wallet.Amount{Units: 1 << 62}, PeriodMs: period}
+		for i := range int64(600) {
+			d := worst(i, 1_800_000_000_000+i*period/255, 1_000_000_000_000+i*days*1_000_003)
+			d.Origin = 1<<63 + uint64(i%6)
+			c.Apply(d, rl)
+			for _, cell := range c.Window.Cells {
+				if cell.Count > 1 {
+					t.Fatalf("period of %d days: deposit %d shares a cell, the row has %d bytes", days, i, rowSize(c))
+				}
+			}
+		}
+	}
+}
+
 // rowSize encodes the row's numbers as tables.proto does, apart from the code
 // under test: varints, eight bytes an origin, twelve a key, and a tag and length for
 // each field and column.
