@@ -60,7 +60,7 @@ func TestPlainRowIsExact(t *testing.T) {
 	}
 }
 
-// 256 deposits of a year, each as large as one can be and with a key, from several
+// 256 deposits of a year, each just below a billion and with a key, from several
 // APIs, on a partition with a million others in between (a day; more in a longer one): nothing is joined for its size.
 func TestLargeRowsAreExact(t *testing.T) {
 	for _, days := range []int64{1, 30, 366} {
@@ -68,7 +68,7 @@ func TestLargeRowsAreExact(t *testing.T) {
 		rl := wallet.Rule{Threshold: wallet.Amount{Units: 1 << 62}, PeriodMs: period}
 		for i := range int64(600) {
 			d := worst(i, 1_800_000_000_000+i*period/255, 1_000_000_000_000+i*days*1_000_003)
-			d.Origin = 1<<63 + uint64(i%6)
+			d.Origin, d.Amount.Units = 1<<63+uint64(i%6), 999_999_999
 			c.Apply(d, rl)
 			for _, cell := range c.Window.Cells {
 				if cell.Count > 1 {

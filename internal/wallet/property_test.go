@@ -207,3 +207,44 @@ func TestExactUpTo256(t *testing.T) {
 		}
 	})
 }
+
+// Under changing rules: above before means above under the rule that was in force then
+// and under the one in force now.
+func TestRuleChangesAsTheTwin(t *testing.T) {
+	crossings, changed := 0, 0
+	seeded(t, 2_000, func(r *rand.Rand) {
+		period := pick[int64](r, 1_000, 10_000, 120_000)
+		now := &twin{period: period, threshold: r.Int64N(12 * billion)}
+		was := &twin{period: period, threshold: now.threshold}
+		var tipped []int64
+		c := &wallet.Counter{}
+		for i, a := range history(r, 1+r.IntN(70), period) {
+			if r.IntN(8) == 0 {
+				now.threshold = r.Int64N(12 * billion)
+				if r.IntN(4) == 0 {
+					now.period = max(1, now.period/2) // a longer one would see what the row has let go
+				}
+			}
+			d := wallet.Deposit{Amount: money(a.amount), At: a.at, Origin: a.origin, Sequence: uint64(i + 1), Offset: int64(i)}
+			c = clone(c)
+			out := c.Apply(d, rule(now.threshold, now.period))
+			f, before := now.add(a.at, a.amount), was.add(a.at, a.amount)
+			left := len(tipped) == 0 || a.at-tipped[0] >= now.period
+			want := f.after > now.threshold && (left || f.before <= now.threshold || before.before <= was.threshold)
+			if out.Emit != want {
+				t.Fatalf("deposit %d: crosses %t, want %t", i, out.Emit, want)
+			}
+			if want {
+				tipped = []int64{a.at}
+				crossings++
+				if was.threshold != now.threshold {
+					changed++
+				}
+			}
+			was.period, was.threshold = now.period, now.threshold
+		}
+	})
+	if crossings < 2_000 || changed < 200 {
+		t.Fatalf("only %d crossings, %d at a change: the histories test little", crossings, changed)
+	}
+}

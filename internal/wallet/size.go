@@ -8,18 +8,23 @@ import "math/bits"
 
 const (
 	// columnHead is a packed column's tag and length, or a message's.
-	columnHead = 4
-	maxRule    = 3*11 + columnHead
-	// maxFixed bounds what does not grow: the account's six numbers, the window's
-	// rules and their count, and the evidence, each field at its longest.
-	maxFixed = 6*11 + maxRule + maxPast*(maxRule+11+columnHead) + 11 + (columnHead + 8*11 + maxRule) + 2*columnHead
+	columnHead  = 4
+	maxRule     = 3*11 + columnHead
+	maxPastRule = maxRule + 11 + columnHead
+	// maxFixed bounds what does not grow: the account's eight numbers, the window's rule
+	// and count of rules, and the evidence, each field at its longest.
+	maxFixed = 8*11 + maxRule + 11 + (columnHead + 8*11 + maxRule) + 2*columnHead
 	// maxOrigin bounds an origin: its id, and three numbers.
-	maxOrigin = 9 + 3*11 + columnHead
+	maxOrigin = columnHead + 9 + 3*11
 )
 
 // sizeWithoutCells bounds all of the row but the window's cells, in bytes.
 func (c *Counter) sizeWithoutCells() int {
-	n := maxFixed + 6*columnHead + maxOrigin*len(c.Account.Origins)
+	n := maxFixed + 6*columnHead + maxPastRule*len(c.Window.Past)
+	for i := range c.Account.Origins {
+		o := &c.Account.Origins[i]
+		n += columnHead + 9 + 3 + varint(o.Sequence) + zigzag(o.LatestAt-c.Account.LastAt) + varint(uint64(o.Idle)) //nolint:gosec // as encoded
+	}
 	var offset int64
 	for i := range c.Account.RecentKeys {
 		use := &c.Account.RecentKeys[i]
@@ -50,7 +55,7 @@ func (c *Counter) roughSize() int {
 		first, offset = x.First, x.Offset
 	}
 	cell := varint(firsts) + varint(offsets) + varint(spans) + varint(units) + varint(uint64(nanos)) + varint(uint64(counts))
-	return maxFixed + 12*columnHead + first2 + maxOrigin*len(c.Account.Origins) + maxKey*len(c.Account.RecentKeys) + cell*len(c.Window.Cells)
+	return maxFixed + 12*columnHead + first2 + maxPastRule*len(c.Window.Past) + maxOrigin*len(c.Account.Origins) + maxKey*len(c.Account.RecentKeys) + cell*len(c.Window.Cells)
 }
 
 // cellsSize bounds the window's six columns, in bytes. A column of which every

@@ -19,7 +19,7 @@ func TestRoughSizeIsABound(t *testing.T) {
 			})
 		}
 		for range r.IntN(maxOrigins) {
-			c.Account.Origins = append(c.Account.Origins, Origin{ID: r.Uint64()})
+			c.Account.Origins = append(c.Account.Origins, Origin{ID: r.Uint64(), Sequence: r.Uint64() >> r.IntN(64), LatestAt: r.Int64(), Idle: r.Int64() >> r.IntN(64)})
 		}
 		for range r.IntN(keptKeys) {
 			c.Account.RecentKeys = append(c.Account.RecentKeys, KeyUse{Amount: Amount{Units: r.Uint64(), Nanos: r.Uint32()}, Offset: r.Int64() >> r.IntN(64)})
