@@ -142,10 +142,10 @@ func TestOnlooker(t *testing.T) {
 func TestOnlookerWhileRecovering(t *testing.T) {
 	w := newWatchedViews(t)
 	w.tables.views[stream.BalanceGroup].tell.ready = func() bool { return false }
-	w.take(stream.BalanceGroup, 0, "old", accountRow(t, wallet.Account{NextOffset: 1, Deposits: 1}))
+	w.take(stream.BalanceGroup, 0, "old", accountRow(t, wallet.Account{NextOffset: 1, Deposits: 1, Balance: wallet.Amount{Units: 3}}))
 	w.tables.views[stream.BalanceGroup].tell.ready = func() bool { return true }
-	w.take(stream.BalanceGroup, 0, "new", accountRow(t, wallet.Account{NextOffset: 2, Deposits: 1, LastAt: 1_700_000_000_500}))
-	w.told("deposits", `{"wallet_id":"new","amount":"0","balance":"0","at":1700000000500,"delay_ms":0}`)
+	w.take(stream.BalanceGroup, 0, "new", accountRow(t, wallet.Account{NextOffset: 2, Deposits: 1, Balance: wallet.Amount{Units: 3}, LastAt: 1_700_000_000_500}))
+	w.told("deposits", `{"wallet_id":"new","amount":"3","balance":"3","at":1700000000500,"delay_ms":0}`)
 }
 
 func TestGroupState(t *testing.T) {

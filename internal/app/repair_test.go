@@ -92,7 +92,7 @@ func (o *owner) end() int64 {
 // row appends wallet w's row that has applied so many deposits of 5.
 func (w *world) row(t *testing.T, next int64) {
 	t.Helper()
-	b, err := proto.Marshal(&pb.Balance{Account: &pb.Account{NextOffset: next, BalanceUnits: 5 * uint64(next)}})
+	b, err := proto.Marshal(&pb.Balance{Account: &pb.Account{NextOffset: next, BalanceUnits: 5 * uint64(next), Deposits: uint64(next)}})
 	must(t, err)
 	_, err = w.client.Send(soon(t), string(stream.BalanceGroup.Table()), "w", b)
 	must(t, err)
