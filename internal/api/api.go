@@ -32,7 +32,7 @@ const (
 // What a Log says of a deposit that it did not see through.
 var (
 	// ErrRefused: nothing was sent, the deposit certainly does not count.
-	ErrRefused = errors.New("deposit refused before it was sent")
+	ErrRefused = errors.New("deposit refused, and certainly not in the log")
 	// ErrUnknown: the deposit may or may not come to count.
 	ErrUnknown = errors.New("outcome of the deposit unknown")
 )

@@ -321,8 +321,8 @@ func TestStreamRefused(t *testing.T) {
 		took time.Duration
 	}{
 		{3 * time.Second, `{"line":1,"position":"3:0"}` + "\n" + `{"line":2,"position":"3:1"}` + "\n", 3 * time.Second},
-		{time.Hour, `{"line":1,"code":503,"type":"urn:coinbit:problem:deposit-refused","message":"deposit was refused before it was sent and does not count; try again"}
-{"line":2,"code":503,"type":"urn:coinbit:problem:deposit-refused","message":"deposit was refused before it was sent and does not count; try again; this line and all after it were not sent and do not count","end":true}
+		{time.Hour, `{"line":1,"code":503,"type":"urn:coinbit:problem:deposit-refused","message":"deposit was refused and does not count; try again"}
+{"line":2,"code":503,"type":"urn:coinbit:problem:deposit-refused","message":"deposit was refused and does not count; try again; this line and all after it were not sent and do not count","end":true}
 `, 9 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {

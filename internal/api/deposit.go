@@ -114,7 +114,7 @@ func unsent(err error, key string) *failure {
 	case err == nil:
 		return nil
 	case refused(err):
-		return fail(codeRefused, "deposit was refused before it was sent and does not count; try again").because(err)
+		return fail(codeRefused, "deposit was refused and does not count; try again").because(err)
 	case key == "":
 		return fail(codeUnknown, "it is not known whether the deposit counts; an Idempotency-Key makes a retry safe").because(err)
 	default:

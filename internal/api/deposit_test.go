@@ -225,7 +225,7 @@ func TestProblemBytes(t *testing.T) {
 
 func TestDepositNotAppended(t *testing.T) {
 	const (
-		refused   = "deposit was refused before it was sent and does not count; try again"
+		refused   = "deposit was refused and does not count; try again"
 		noKey     = "it is not known whether the deposit counts; an Idempotency-Key makes a retry safe"
 		sameKey   = "it is not known whether the deposit counts; retry with the same Idempotency-Key"
 		secretive = "kafka-7.internal:9092"

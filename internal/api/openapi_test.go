@@ -321,7 +321,7 @@ success envelope's three fields: ` + "`code`" + ` (the status), ` + "`data`" + `
 Codes are never renamed, and a code keeps its status. Of a stream of deposits, each line that
 does not count has the same ` + "`type` and `code`" + `.
 
-What matters for money: 503 means that nothing was sent and nothing counts; 504 that the outcome
+What matters for money: 503 means that nothing counts, as it was not sent or Kafka refused it; 504 that the outcome
 is not known. A repeat that is recognised by its ` + "`Idempotency-Key`" + ` is no error: it is answered as
 the first time, with ` + "`Idempotency-Replayed: true`" + `.
 

@@ -90,8 +90,8 @@ func (d *deposits) Append(ctx context.Context, over <-chan struct{}, deposit *pb
 	}
 }
 
-// Send hands a deposit to the producer. After that every failure is
-// api.ErrUnknown: the producer goes on trying.
+// Send hands a deposit to the producer. After that a failure is api.ErrUnknown, unless
+// the log certainly does not hold it.
 func (d *deposits) Send(deposit *pb.Deposit, done func(api.Position, error)) error {
 	emitter := d.emitter.Load()
 	if emitter == nil || d.monitor.Away() {
@@ -107,6 +107,8 @@ func (d *deposits) Send(deposit *pb.Deposit, done func(api.Position, error)) err
 		}
 		switch {
 		case errors.Is(err, goka.ErrEmitterAlreadyClosed):
+			done(api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, err))
+		case errors.Is(err, kafka.ErrNotAppended):
 			done(api.Position{}, fmt.Errorf("%w: %w", api.ErrRefused, err))
 		case err != nil:
 			done(api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, err))

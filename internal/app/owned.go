@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -20,6 +21,7 @@ type owned struct {
 	group   stream.Group
 	inputID string
 	rows    *kafka.TableWriter
+	out     *kafka.Producer
 	keep    updater
 	memory  int64 // of one partition's store
 
@@ -99,7 +101,7 @@ func (o *owned) verdict(err error) error {
 	if o.fatal != nil {
 		return o.fatal
 	}
-	if denial := o.rows.Denial(); denial != nil && err != nil {
+	if denial := cmp.Or(o.rows.Denial(), o.out.Denial()); denial != nil && err != nil {
 		return denial
 	}
 	return err

@@ -105,7 +105,11 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		return err
 	}
 	delay := r.metrics.delay.WithLabelValues(string(r.name))
-	inflight := &kafka.Inflight{OnMarked: func(m *sarama.ConsumerMessage) { delay.Observe(kafka.Delay(m).Seconds()) }}
+	inflight := &kafka.Inflight{OnMarked: func(m *sarama.ConsumerMessage) {
+		if d, known := kafka.Delay(m); known {
+			delay.Observe(d.Seconds())
+		}
+	}}
 	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
 		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored, Row: owned.row,
 		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
@@ -114,8 +118,13 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = owned.rows.Close() }()
-	var producer *kafka.Producer
-	env := r.env(cluster, inflight, owned, &producer)
+	out, err := r.client.Producer(ctx, "coinbit-"+string(r.name), string(r.output))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	owned.out = out
+	env := r.env(cluster, inflight, owned, out)
 	processor, err := goka.NewProcessor(r.client.Brokers(), r.graph(env),
 		goka.WithLogger(gokaLogger{r.log}),
 		goka.WithHasher(stream.NewHasher),
@@ -126,7 +135,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		goka.WithConsumerGroupBuilder(r.client.GroupBuilder(inflight, owned)),
 		goka.WithConsumerSaramaBuilder(r.client.Reader),
 		goka.WithTopicManagerBuilder(r.client.TopicManager),
-		goka.WithProducerBuilder(r.client.ProcessorProducerBuilder(owned.rows, func(p *kafka.Producer) { producer = p })),
+		goka.WithProducerBuilder(r.client.ProcessorProducerBuilder(owned.rows, out)),
 	)
 	if err != nil {
 		return fmt.Errorf("build processor: %w", err)
@@ -137,9 +146,8 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	return owned.verdict(processor.Run(ctx))
 }
 
-// env is what the callbacks are given. producer is set when Goka builds it,
-// before the first message.
-func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, owned *owned, producer **kafka.Producer) stream.Env {
+// env is what the callbacks are given.
+func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, owned *owned, out *kafka.Producer) stream.Env {
 	counters := make([]prometheus.Counter, len(wallet.Verdicts()))
 	for _, v := range wallet.Verdicts() {
 		counters[v] = r.metrics.messages.WithLabelValues(string(r.name), v.String())
@@ -151,9 +159,11 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, owned *o
 		Partitions: cluster.Partitions,
 		RowMemory:  r.stateMemory(2), // the stores have the other half
 		Rule:       r.rule(),
-		HighWater:  func(t goka.Stream, p int32) int64 { return inflight.HighWater(string(t), p) },
-		Refuse:     func(reason error) { _ = owned.end(fmt.Errorf("%w: %w", kafka.ErrLayout, reason)) },
-		Count:      func(v wallet.Verdict) { counters[v].Inc() },
+		Holds: func(ctx context.Context, t goka.Stream, p int32, n int64) (bool, error) {
+			return r.client.Holds(ctx, inflight, string(t), p, n)
+		},
+		Refuse: func(reason error) { _ = owned.end(fmt.Errorf("%w: %w", kafka.ErrLayout, reason)) },
+		Count:  func(v wallet.Verdict) { counters[v].Inc() },
 		RuleChanged: func(was wallet.Rule) {
 			r.ruleSaid.Do(func() {
 				what := "rows were folded with another rule; windows go on with the one in force"
@@ -175,7 +185,7 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, owned *o
 				return promise
 			}
 			r.metrics.deadLetters.WithLabelValues(string(r.deadLetter)).Inc()
-			return (*producer).SetAside(r.deadLetter, m, reason.Error()).Then(done)
+			return out.SetAside(m, reason.Error()).Then(done)
 		},
 	}
 }

@@ -19,17 +19,19 @@ type group struct {
 	input goka.Stream
 	// deadLetter is where its messages are set aside; empty: another group's task.
 	deadLetter goka.Stream
+	// output is where else it writes: what it emits, or sets aside.
+	output goka.Stream
 	// codec of its table, and the version of a row: rows only move forward.
 	codec   goka.Codec
 	version func(row []byte) int64
 }
 
 var groups = map[stream.Group]group{
-	stream.BalanceGroup: {graph: balance.Graph, input: stream.DepositStream, deadLetter: stream.DepositDeadLetter,
+	stream.BalanceGroup: {graph: balance.Graph, input: stream.DepositStream, deadLetter: stream.DepositDeadLetter, output: stream.DepositDeadLetter,
 		codec: new(stream.BalanceEncoder), version: stream.AccountVersion},
-	stream.ThresholdGroup: {graph: threshold.Graph, input: stream.DepositStream,
+	stream.ThresholdGroup: {graph: threshold.Graph, input: stream.DepositStream, output: stream.FlagWalletStream,
 		codec: new(stream.CounterEncoder), version: stream.AccountVersion},
-	stream.FlaggerGroup: {graph: flagger.Graph, input: stream.FlagWalletStream, deadLetter: stream.FlagWalletDeadLetter,
+	stream.FlaggerGroup: {graph: flagger.Graph, input: stream.FlagWalletStream, deadLetter: stream.FlagWalletDeadLetter, output: stream.FlagWalletDeadLetter,
 		codec: new(stream.FlagEncoder), version: stream.FlagVersion},
 }
 

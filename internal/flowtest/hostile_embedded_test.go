@@ -4,7 +4,7 @@ package flowtest
 
 import (
 	"bufio"
-	"encoding/json"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -18,19 +18,12 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-)
+	"google.golang.org/protobuf/proto"
 
-// balance is what the API says the wallet holds, in whole units.
-func (s *suite) balance(id string, header http.Header) int {
-	s.t.Helper()
-	status, text := s.get("api", "/api/check/"+id, header)
-	var row struct{ Balance int }
-	if err := json.Unmarshal([]byte(text), &row); status != http.StatusOK || err != nil {
-		s.t.Fatalf("%d %s", status, text)
-	}
-	return row.Balance
-}
+	"coinbit/internal/pb"
+)
 
 // text is a deposit as it goes over a connection.
 func text(body string, headers ...string) string {
@@ -216,4 +209,88 @@ func TestHostileClients(t *testing.T) {
 			t.Errorf("%s: %d", id, got)
 		}
 	}
+}
+
+// TestFlagTopicHangs: while no crossing is answered, threshold holds a bounded part of the
+// deposits behind it, and reads on when it is.
+func TestFlagTopicHangs(t *testing.T) {
+	const deposits = 250_000
+	embedded, err := kfake.NewCluster(kfake.NumBrokers(2)) // the one that hangs leads flag_wallet alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(embedded.Close)
+	var hangs atomic.Bool
+	released := make(chan struct{})
+	release := sync.OnceFunc(func() { hangs.Store(false); close(released) })
+	t.Cleanup(release)
+	embedded.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		embedded.KeepControl()
+		flags := func(p kmsg.ProduceRequestTopic) bool { return p.Topic == "flag_wallet" }
+		if hangs.Load() && slices.ContainsFunc(r.(*kmsg.ProduceRequest).Topics, flags) {
+			embedded.SleepControl(func() { <-released })
+		}
+		return nil, nil, false
+	})
+	s := newSuite(t, embedded.ListenAddrs()[0], "PARTITIONS=1")
+	r := newRaw(s, embedded.ListenAddrs()[0])
+	hangs.Store(true)
+	began := time.Now()
+	deposit := func(wallet string, units int64) *kgo.Record {
+		b, err := proto.Marshal(&pb.Deposit{WalletId: wallet, Units: units, AcceptedAtMs: s.clock.now().UnixMilli()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &kgo.Record{Topic: "deposit", Key: []byte(wallet), Value: b}
+	}
+	records := []*kgo.Record{deposit("crosses", 20_000)}
+	for i := 1; i < deposits; i++ {
+		records = append(records, deposit(fmt.Sprintf("w%d", i%1000), 1))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	if err := r.cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	applied := func(group string) int {
+		_, text := s.get(group, "/metrics", nil)
+		for line := range strings.Lines(text) {
+			var n float64
+			if _, err := fmt.Sscanf(line, `coinbit_messages_total{group="`+group+`",verdict="applied"} %g`, &n); err == nil {
+				return int(n)
+			}
+		}
+		return 0
+	}
+	s.eventually("balance has applied them all", func() error {
+		if n := applied("balance"); n != deposits {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	last, since := 0, time.Now()
+	t.Logf("balance has applied them after %s", time.Since(began))
+	s.eventually("threshold waits", func() error {
+		if n := applied("threshold"); n != last || n == 0 {
+			last, since = n, time.Now()
+		}
+		if time.Since(since) < 2*time.Second {
+			return fmt.Errorf("%d applied", last)
+		}
+		return nil
+	})
+	t.Logf("threshold applied %d of %d behind one that is not answered", last, deposits)
+	if last > deposits*3/5 {
+		t.Errorf("%d deposits are held behind one", last)
+	}
+	release()
+	t.Logf("released after %s", time.Since(began))
+	s.eventually("threshold has applied them all, and the flag is raised", func() error {
+		status, text := s.get("api", "/api/check/crosses", nil)
+		if n := applied("threshold"); n != deposits || status != http.StatusOK || !strings.Contains(text, `"above_threshold":true`) {
+			return fmt.Errorf("%d, %d %s", n, status, text)
+		}
+		return nil
+	})
+	t.Logf("all is applied after %s", time.Since(began))
 }

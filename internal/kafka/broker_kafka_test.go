@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
+
 	"coinbit/internal/kafkatest"
 )
 
@@ -84,6 +86,54 @@ func TestEpochsRunOut(t *testing.T) {
 			if err := emit(t, before, "w", "stale"); !errors.Is(err, ErrFenced) {
 				t.Fatalf("writer %d: got %v, want ErrFenced", i, err)
 			}
+		}
+	}
+}
+
+// Kafka refuses records of a clock that is two hours ahead, and takes them without a time.
+func TestKafkaTakesRecordsOfAFastClock(t *testing.T) {
+	c, l := logWriter(t, 1)
+	w := producer(t, c, l.topic)
+	w.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	const n = 1000
+	for i, err := range burst(t, w, n, func(int) []byte { return []byte("v") }) {
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+	}
+	for _, m := range records(t, c, w.topic, 1, n) {
+		if !m.Timestamp.IsZero() {
+			t.Fatalf("%d is of %s: Kafka did not refuse it", m.Offset, m.Timestamp)
+		}
+	}
+}
+
+// Real Kafka on what the embedded broker only plays: an oversized record and batch, hard
+// letters in one batch.
+func TestKafkaTakesWhatIsDescribed(t *testing.T) {
+	c, l := logWriter(t, 1)
+	p := producer(t, c, l.topic) // a topic that takes 1 MiB
+	if _, err := store(t, p, string(make([]byte, 2<<20))); !errors.Is(err, ErrNotAppended) {
+		t.Fatalf("got %v", err)
+	}
+	if at, err := store(t, p, "1"); err != nil || at != 0 {
+		t.Fatalf("%d, %v", at, err)
+	}
+	messages := []*sarama.ConsumerMessage{
+		{Value: make([]byte, 9<<20)}, {Value: make([]byte, 2<<20)},
+		{Value: []byte("v"), Timestamp: time.UnixMilli(-1)}, {Value: []byte("v"), Timestamp: time.Now().Add(-time.Hour)},
+		{Value: []byte("v"), Timestamp: time.Now().Add(24 * time.Hour)},
+	}
+	answers := make(chan error, len(messages))
+	for _, m := range messages {
+		p.SetAside(m, "test").Then(func(err error) { answers <- err })
+	}
+	for range messages {
+		must(t, <-answers)
+	}
+	for i, got := range records(t, c, p.topic, 1, 1+len(messages))[1:] {
+		if n, _, ok := ReadNotes(got); !ok || (n.About != nil) != (i < 2) || n.About != nil && !n.About.Matches(messages[i]) {
+			t.Errorf("letter %d: %+v", i, n)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"hash"
 	"log/slog"
 	"os"
 	"time"
@@ -106,23 +105,6 @@ func (c *Client) base(clientID string) *sarama.Config {
 		cfg.Net.SASL.Password = c.settings.SASLPassword
 		cfg.Net.SASL.SCRAMClientGeneratorFunc = scramClient(m)
 	}
-	return cfg
-}
-
-// producerConfig sends at once and batches while a request is in flight;
-// idempotent, acknowledged by all in-sync replicas, in order.
-func (c *Client) producerConfig(clientID string, hasher func() hash.Hash32) *sarama.Config {
-	cfg := c.base(clientID)
-	cfg.Producer.RequiredAcks = sarama.WaitForAll
-	cfg.Producer.Idempotent = true
-	cfg.Net.MaxOpenRequests = 1
-	cfg.Producer.Return.Successes = true
-	cfg.Producer.Return.Errors = true
-	cfg.Producer.Retry.Max = retries
-	cfg.Producer.Retry.Backoff = retryBackoff
-	cfg.Producer.Partitioner = sarama.NewCustomHashPartitioner(hasher)
-	// Above any record that came in: a dead letter carries it plus headers.
-	cfg.Producer.MaxMessageBytes = 8 << 20
 	return cfg
 }
 

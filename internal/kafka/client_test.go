@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-
-	"coinbit/internal/stream"
 )
 
 // certificate writes a self-signed certificate and its key.
@@ -55,10 +53,9 @@ func TestConfigsAreValid(t *testing.T) {
 			c, err := NewClient(s, slog.New(slog.DiscardHandler))
 			must(t, err)
 			for role, build := range map[string]func() *sarama.Config{
-				"base":     func() *sarama.Config { return c.base("coinbit-test") },
-				"producer": func() *sarama.Config { return c.producerConfig("coinbit-test", stream.NewHasher) },
-				"group":    func() *sarama.Config { return c.groupConfig("coinbit-test") },
-				"reader":   func() *sarama.Config { return c.readerConfig("coinbit-test") },
+				"base":   func() *sarama.Config { return c.base("coinbit-test") },
+				"group":  func() *sarama.Config { return c.groupConfig("coinbit-test") },
+				"reader": func() *sarama.Config { return c.readerConfig("coinbit-test") },
 			} {
 				cfg := build()
 				if err := cfg.Validate(); err != nil {
@@ -88,10 +85,6 @@ func TestConfigsAreValid(t *testing.T) {
 // What exactness rests on.
 func TestConfigsKeepTheirPromises(t *testing.T) {
 	c := newClient(t, "127.0.0.1:1")
-	p := c.producerConfig("x", stream.NewHasher)
-	if !p.Producer.Idempotent || p.Producer.RequiredAcks != sarama.WaitForAll || p.Net.MaxOpenRequests != 1 {
-		t.Error("the producer may lose, repeat or reorder")
-	}
 	g := c.groupConfig("x")
 	if g.Consumer.Offsets.Initial != sarama.OffsetOldest {
 		t.Error("a deposit before the group's first start would not count")

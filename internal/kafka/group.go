@@ -33,6 +33,7 @@ func (c *Client) GroupBuilder(inflight *Inflight, owner Owner) goka.ConsumerGrou
 		if err != nil {
 			return nil, err
 		}
+		inflight.flow = inner
 		g := &consumerGroup{ConsumerGroup: inner, inflight: inflight, owner: owner, errs: make(chan error), stop: make(chan struct{})}
 		g.lacks = c.denied(stream.Right{Operation: stream.Read, Resource: stream.GroupResource, Name: group})
 		g.watcher.Add(1)

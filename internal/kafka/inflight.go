@@ -18,8 +18,27 @@ type Inflight struct {
 	// before it are. It must be quick.
 	OnMarked func(m *sarama.ConsumerMessage)
 
+	// flow, if set, holds back the records of a partition.
+	flow flow
+
 	current atomic.Pointer[session]
 }
+
+// flow is how a consumer group holds back what it has not fetched yet. It keeps no
+// partition from being told that a session ends.
+type flow interface {
+	Pause(partitions map[string][]int32)
+	Resume(partitions map[string][]int32)
+	ResumeAll()
+}
+
+// Messages in flight, and their bytes, about: above these a claim is read on only when
+// half are done. What is fetched already still comes, a mebibyte or a batch at most. All
+// claims share maxInflight, but a few of many have at least minInflight.
+const (
+	maxInflight, maxInflightBytes = 64 << 10, 32 << 20
+	minInflight, minInflightBytes = 1 << 10, 256 << 10
+)
 
 type topicPartition struct {
 	topic     string
@@ -29,20 +48,27 @@ type topicPartition struct {
 // session is a sarama session whose marks are put in order.
 type session struct {
 	sarama.ConsumerGroupSession
-	onMarked func(m *sarama.ConsumerMessage)
-	claims   map[topicPartition]*claim // never changed
+	of     *Inflight
+	claims map[topicPartition]*claim // never changed
+	most   int                       // messages in flight of a claim
+	bytes  int                       // of them
 }
 
 // begin starts the book of a new session; the last one's is forgotten, and what
 // it had in flight is delivered again.
 func (f *Inflight) begin(s sarama.ConsumerGroupSession) sarama.ConsumerGroupSession {
-	next := &session{ConsumerGroupSession: s, onMarked: f.OnMarked, claims: make(map[topicPartition]*claim)}
+	next := &session{ConsumerGroupSession: s, of: f, claims: make(map[topicPartition]*claim)}
 	for topic, partitions := range s.Claims() {
 		for _, p := range partitions {
 			next.claims[topicPartition{topic, p}] = &claim{target: unknown}
 		}
 	}
+	n := max(1, len(next.claims))
+	next.most, next.bytes = max(minInflight, maxInflight/n), max(minInflightBytes, maxInflightBytes/n)
 	f.current.Store(next)
+	if f.flow != nil {
+		f.flow.ResumeAll() // what the last session held back
+	}
 	return next
 }
 
@@ -79,9 +105,13 @@ func (f *Inflight) lookup(topic string, partition int32) *claim {
 // OnConsume is sarama's ConsumerInterceptor: it sees each message right before the
 // claim delivers it, one with which delivery begins anew a second time.
 func (f *Inflight) OnConsume(m *sarama.ConsumerMessage) {
-	k := f.lookup(m.Topic, m.Partition)
-	if k == nil {
+	cur := f.current.Load()
+	if cur == nil {
 		return // cannot be: only what a session claims is consumed
+	}
+	k := cur.claims[topicPartition{m.Topic, m.Partition}]
+	if k == nil {
+		return // nor this
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -92,6 +122,20 @@ func (f *Inflight) OnConsume(m *sarama.ConsumerMessage) {
 		return
 	}
 	k.queue = append(k.queue, delivered{msg: m})
+	k.bytes += weight(m)
+	if !k.paused && f.flow != nil && (len(k.queue) > cur.most || k.bytes > cur.bytes) {
+		k.paused = true
+		f.flow.Pause(map[string][]int32{m.Topic: {m.Partition}})
+	}
+}
+
+// weight is about what a message holds in memory besides itself.
+func weight(m *sarama.ConsumerMessage) int {
+	n := len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += len(h.Key) + len(h.Value) + 64
+	}
+	return n
 }
 
 // Message is the record delivered at a position, as it came; nil when it is not
@@ -136,8 +180,10 @@ func (f *Inflight) Lag(each func(topic string, partition int32, lag int64, caugh
 	}
 }
 
-// Delay is how long ago m was produced.
-func Delay(m *sarama.ConsumerMessage) time.Duration { return time.Since(m.Timestamp) }
+// Delay is how long ago m was produced, if it says when.
+func Delay(m *sarama.ConsumerMessage) (d time.Duration, known bool) {
+	return time.Since(m.Timestamp), m.Timestamp.UnixMilli() >= 0
+}
 
 // MarkOffset notes that the message before offset is done and marks the end of
 // the contiguous run of done messages, if it grew.
@@ -155,10 +201,12 @@ func (s *session) MarkOffset(topic string, partition int32, offset int64, metada
 	k.queue[i].done = true
 	n := 0
 	for n < len(k.queue) && k.queue[n].done {
-		if s.onMarked != nil {
-			s.onMarked(k.queue[n].msg)
+		m := k.queue[n].msg
+		if s.of.OnMarked != nil {
+			s.of.OnMarked(m)
 		}
-		k.next = k.queue[n].msg.Offset + 1
+		k.next = m.Offset + 1
+		k.bytes -= weight(m)
 		k.queue[n].msg = nil
 		n++
 	}
@@ -166,6 +214,10 @@ func (s *session) MarkOffset(topic string, partition int32, offset int64, metada
 		return
 	}
 	k.queue = k.queue[n:]
+	if k.paused && len(k.queue) <= s.most/2 && k.bytes <= s.bytes/2 && s.of.current.Load() == s {
+		k.paused = false
+		s.of.flow.Resume(map[string][]int32{topic: {partition}})
+	}
 	s.ConsumerGroupSession.MarkOffset(topic, partition, k.next, metadata)
 }
 
@@ -175,6 +227,8 @@ type claim struct {
 	of      sarama.ConsumerGroupClaim // nil until Goka reads from it
 	started time.Time                 // when it did
 	queue   []delivered               // ascending offsets
+	bytes   int                       // of the queue's messages
+	paused  bool                      // no more is fetched
 	next    int64                     // the offset after the contiguous run of done messages
 	target  int64                     // the first high watermark seen, or unknown
 }

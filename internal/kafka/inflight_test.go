@@ -286,8 +286,13 @@ func TestDeliveredTwice(t *testing.T) {
 
 func TestDelay(t *testing.T) {
 	m := &sarama.ConsumerMessage{Timestamp: time.Now().Add(-time.Minute)}
-	if d := Delay(m); d < time.Minute || d > time.Hour {
-		t.Fatal(d)
+	if d, known := Delay(m); !known || d < time.Minute || d > time.Hour {
+		t.Fatal(d, known)
+	}
+	for _, none := range []time.Time{{}, time.UnixMilli(-1)} {
+		if _, known := Delay(&sarama.ConsumerMessage{Timestamp: none}); known {
+			t.Errorf("%s is taken for a time", none)
+		}
 	}
 }
 
@@ -305,4 +310,73 @@ func BenchmarkMark(b *testing.B) {
 		}
 	}
 	_ = fmt.Sprint(inner.committed("deposit", 0))
+}
+
+// fakeFlow is a consumer group of which some partitions are held back.
+type fakeFlow struct{ paused map[int32]bool }
+
+func (f *fakeFlow) set(partitions map[string][]int32, paused bool) {
+	for _, ps := range partitions {
+		for _, p := range ps {
+			f.paused[p] = paused
+		}
+	}
+}
+func (f *fakeFlow) Pause(p map[string][]int32)  { f.set(p, true) }
+func (f *fakeFlow) Resume(p map[string][]int32) { f.set(p, false) }
+func (f *fakeFlow) ResumeAll()                  { clear(f.paused) }
+
+// Behind a message that is not answered, no more than a share of messages and of bytes is
+// fetched; its partition goes on when half of them are done, the others never wait. A new
+// session holds nothing back, whatever the old one's answers say.
+func TestMessagesUnderWayAreBounded(t *testing.T) {
+	for name, size := range map[string]int{"number": 10, "bytes": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			flow := &fakeFlow{paused: map[int32]bool{}}
+			f := &Inflight{flow: flow}
+			inner := newFakeSession(4)
+			s := f.begin(inner)
+			a, b := newFakeClaim("deposit", 0, 0), newFakeClaim("deposit", 1, 0)
+			f.claim(a)
+			f.claim(b)
+			value, n := make([]byte, size), int64(0)
+			deliver := func(c *fakeClaim, offset int64) {
+				f.OnConsume(&sarama.ConsumerMessage{Topic: c.topic, Partition: c.partition, Offset: offset, Value: value})
+			}
+			for ; !flow.paused[0]; n++ {
+				if n > maxInflight || n*int64(size) > maxInflightBytes {
+					t.Fatalf("%d messages are under way", n)
+				}
+				deliver(a, n)
+				if n > 0 {
+					s.MarkOffset("deposit", 0, n+1, "") // all but the first
+				}
+			}
+			for end := n + 10; n < end; n++ { // fetched already
+				deliver(a, n)
+				s.MarkOffset("deposit", 0, n+1, "")
+			}
+			if deliver(b, 0); flow.paused[1] {
+				t.Error("another partition is held back")
+			}
+			s.MarkOffset("deposit", 0, 1, "")
+			if flow.paused[0] || inner.committed("deposit", 0) != n {
+				t.Errorf("paused %t, marked %d of %d", flow.paused[0], inner.committed("deposit", 0), n)
+			}
+			for ; !flow.paused[0]; n++ {
+				deliver(a, n)
+			}
+			f.begin(newFakeSession(4))
+			if flow.paused[0] {
+				t.Error("a new session is held back")
+			}
+			flow.paused[0] = true // by it
+			for o := range n {
+				s.MarkOffset("deposit", 0, o+1, "")
+			}
+			if !flow.paused[0] {
+				t.Error("the old session's answers let the new one go on")
+			}
+		})
+	}
 }

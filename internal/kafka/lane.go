@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,14 +22,31 @@ type record struct {
 	// newest says that it holds all that an earlier record of its row held: one that
 	// still waits is not sent, this one goes in its place.
 	newest bool
-	row    Row // if its owner gave one
+	row    Row  // if its owner gave one
+	raw    *raw // of a dead letter, else nil
 	done   func(offset int64, err error)
 	// replaced are the dones of the records in whose place it goes, oldest first.
 	replaced []func(offset int64, err error)
 }
 
+// raw is what a dead letter has besides key and value.
+type raw struct {
+	noKey   bool
+	headers []*sarama.RecordHeader
+	size    int       // of the headers
+	at      time.Time // zero: none
+	// instead goes in the record's place when the broker does not take it as it is.
+	instead func() record
+}
+
 // size is about what it takes in a batch.
-func (r *record) size() int { return len(r.key) + len(r.value) + 32 }
+func (r *record) size() int {
+	n := len(r.key) + len(r.value) + 32
+	if r.raw != nil {
+		n += r.raw.size
+	}
+	return n
+}
 
 // replacedSize is about what those who wait for a replaced record hold in memory.
 const replacedSize = 1 << 10
@@ -80,6 +98,10 @@ type lane struct {
 	renew      bool // another identity is due
 	err        error
 	spare      []record // an array for the queue, once those of its last records are told
+	limit      int      // bytes of a batch, 0 for maxBatch; see adapt
+
+	untimed bool      // records go without a time; of run and what it waits for, like all below
+	relearn time.Time // when limit and untimed end
 
 	records []sarama.Record // of the batch in flight
 	batched []*sarama.Record
@@ -90,7 +112,7 @@ const renewTimeout = 30 * time.Second
 // append waits until one record is stored.
 func (l *lane) append(ctx context.Context, r record) (int64, error) {
 	answers := make(chan answer, 1)
-	r.done = func(offset int64, err error) { answers <- answer{offset, err} }
+	r.done = func(offset int64, err error) { answers <- answer{offset: offset, err: err} }
 	l.put(r)
 	select {
 	case a := <-answers:
@@ -120,7 +142,7 @@ func (l *lane) put(r record) {
 	}
 	l.mu.Unlock()
 	if err != nil {
-		r.done(0, err)
+		r.done(0, notAppended(err))
 	}
 }
 
@@ -154,8 +176,9 @@ func (l *lane) fail(err error) {
 	l.refuse(err)
 }
 
-// refuse refuses what waits.
+// refuse refuses what waits: none of it was sent, or the broker refused it too.
 func (l *lane) refuse(err error) {
+	err = notAppended(err)
 	l.mu.Lock()
 	queue := l.queue
 	l.queue, l.bytes = nil, 0
@@ -194,6 +217,7 @@ func (l *lane) askRenewal() {
 // flight is a batch on its way: loaded when its request is about to be sent.
 type flight struct {
 	records []record
+	size    int // of the records, about
 	batch   *sarama.RecordBatch
 	over    bool // nobody waits for it any more
 }
@@ -218,7 +242,7 @@ func (l *lane) ready(wait bool) bool {
 func (l *lane) load(f *flight) *sarama.RecordBatch {
 	l.mu.Lock()
 	if f.batch == nil && !f.over {
-		f.records = l.take()
+		f.records, f.size = l.take()
 	}
 	l.mu.Unlock()
 	if f.batch == nil && len(f.records) > 0 {
@@ -232,16 +256,19 @@ func (l *lane) abandon(f *flight) []record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(f.records) == 0 {
-		f.records = l.take()
+		f.records, f.size = l.take()
 	}
 	f.over = true
 	return f.records
 }
 
-// take needs l.mu.
-func (l *lane) take() []record {
-	n, size, held := 0, 0, 0
-	for n < len(l.queue) && (n == 0 || size+l.queue[n].size() <= maxBatch) {
+// take needs l.mu. It returns the size of what it takes, too.
+func (l *lane) take() ([]record, int) {
+	if l.limit > 0 && time.Now().After(l.relearn) {
+		l.limit = 0
+	}
+	n, size, held, limit := 0, 0, 0, cmp.Or(l.limit, maxBatch)
+	for n < len(l.queue) && (n == 0 || size+l.queue[n].size() <= limit) {
 		size += l.queue[n].size()
 		held += l.queue[n].held()
 		n++
@@ -257,7 +284,24 @@ func (l *lane) take() []record {
 	l.w.pace.left(n)
 	l.busy = l.busy || n > 0
 	l.room.Broadcast()
-	return records
+	return records, size
+}
+
+// putBack returns records that were taken to the front of the queue, to be sent
+// before all others. It is false when the lane has failed.
+func (l *lane) putBack(records []record) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return false
+	}
+	l.queue = slices.Concat(records, l.queue)
+	l.taken -= len(records)
+	for i := range records {
+		l.bytes += records[i].held()
+		l.w.pace.came()
+	}
+	return true
 }
 
 // run sends batch after batch. The records of one are told while the next is on
@@ -289,18 +333,63 @@ func (l *lane) run() {
 			stored = f.records
 			continue
 		}
-		err = fmt.Errorf("%s/%d: %w", l.w.topic, l.id, err)
-		records := l.abandon(&f)
-		if l.goesOn {
-			l.askRenewal()
-		} else {
-			l.fail(err)
-		}
-		for _, r := range records {
-			r.answer(0, err)
-		}
+		l.settle(&f, err)
 	}
 }
+
+// settle sees to a flight that failed. What the broker certainly did not take has used
+// no sequence numbers: the next batch has them.
+func (l *lane) settle(f *flight, err error) {
+	records := l.abandon(f)
+	certain := errors.Is(err, ErrNotAppended)
+	if certain && f.batch != nil {
+		l.sequence = f.batch.FirstSequence
+		if l.adapt(f, err) && l.putBack(records) {
+			return
+		}
+	}
+	err = fmt.Errorf("%s/%d: %w", l.w.topic, l.id, err)
+	l.w.complain(l.id, len(records), f.size, err)
+	switch {
+	case !l.goesOn:
+		l.fail(err)
+	case !certain:
+		l.askRenewal()
+	}
+	for i := range records {
+		records[i].answer(0, err)
+	}
+}
+
+// relearnAfter is how long a lane keeps to what it learned from a refusal.
+const relearnAfter = time.Minute
+
+// adapt changes how the lane sends, so that the broker takes what it refused: without a
+// time, in smaller batches, or another record in a dead letter's place. It is false when
+// nothing is left to change.
+func (l *lane) adapt(f *flight, err error) bool {
+	alone := len(f.records) == 1
+	switch {
+	case errors.Is(err, sarama.ErrInvalidTimestamp) && !f.batch.FirstTimestamp.IsZero():
+		l.untimed = true
+	case tooLarge(err) && !alone, errors.Is(err, sarama.ErrInvalidRecord) && !alone && slices.ContainsFunc(f.records, replaceable):
+		l.mu.Lock()
+		l.limit = max(1, f.size/2)
+		l.mu.Unlock()
+	case (tooLarge(err) || errors.Is(err, sarama.ErrInvalidRecord)) && replaceable(f.records[0]):
+		done := f.records[0].done
+		f.records[0] = f.records[0].raw.instead()
+		f.records[0].done = done
+		return true
+	default:
+		return false
+	}
+	l.relearn = time.Now().Add(relearnAfter)
+	l.w.complain(l.id, len(f.records), f.size, err)
+	return true
+}
+
+func replaceable(r record) bool { return r.raw != nil && r.raw.instead != nil }
 
 // renewed gets the next identity. It is false when the lane has failed.
 func (l *lane) renewed() bool {
@@ -379,7 +468,10 @@ func (l *lane) tellFenced() {
 
 // batch makes a batch of records, the only one until it is answered.
 func (l *lane) batch(records []record) *sarama.RecordBatch {
-	now := time.Now().Truncate(time.Millisecond)
+	now := l.w.now().Truncate(time.Millisecond)
+	if l.untimed = l.untimed && time.Now().Before(l.relearn); l.untimed {
+		now = time.Time{}
+	}
 	if oversized(cap(l.records), len(records)) {
 		l.records, l.batched = nil, nil
 	}
@@ -388,6 +480,9 @@ func (l *lane) batch(records []record) *sarama.RecordBatch {
 	for i, r := range records {
 		l.records = append(l.records, sarama.Record{OffsetDelta: int64(i), Key: []byte(r.key), Value: r.value})
 		l.batched = append(l.batched, &l.records[i])
+		if r.raw != nil {
+			r.raw.put(&l.records[i], now)
+		}
 	}
 	clear(l.records[len(records):cap(l.records)]) // of a longer batch
 	b := &sarama.RecordBatch{
@@ -401,15 +496,17 @@ func (l *lane) batch(records []record) *sarama.RecordBatch {
 }
 
 // await returns the offset of the batch's first record. What may still succeed
-// is sent again, the same bytes: the broker recognises them.
+// is sent again, the same bytes: the broker recognises them. Its error wraps
+// ErrNotAppended when no attempt can have appended the batch.
 func (l *lane) await(f *flight, answers chan answer) (int64, error) {
-	for attempt := 1; ; attempt++ {
+	for attempt, certain := 1, true; ; attempt++ {
 		var a answer
 		select {
 		case a = <-answers:
 		case <-l.w.ctx.Done():
 			return 0, errClosed
 		}
+		certain = certain && (!a.sent || untaken(a.err))
 		switch {
 		case a.err == nil:
 			return a.offset, nil
@@ -418,10 +515,16 @@ func (l *lane) await(f *flight, answers chan answer) (int64, error) {
 			return 0, fmt.Errorf("%w: %w", ErrFenced, a.err)
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
 			return 0, ErrUnknownOffset
-		case errors.Is(a.err, sarama.ErrTopicAuthorizationFailed):
-			return 0, l.w.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: l.w.topic})
 		case !retriable(a.err), attempt > retries:
+			if errors.Is(a.err, sarama.ErrTopicAuthorizationFailed) {
+				a.err = l.w.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: l.w.topic})
+			}
+			if certain {
+				a.err = notAppended(a.err)
+			}
 			return 0, a.err
+		case attempt == patience:
+			l.w.complain(l.id, len(f.records), f.size, a.err)
 		}
 		select {
 		case <-time.After(retryBackoff):
@@ -431,6 +534,29 @@ func (l *lane) await(f *flight, answers chan answer) (int64, error) {
 		_ = l.w.client.RefreshMetadata(l.w.topic) // a failure shows at the next attempt
 		answers = l.w.submit(l, f)
 	}
+}
+
+// patience is after how many attempts a line says that a broker refuses a batch.
+const patience = 8
+
+// untaken tells whether a broker answers so before it appends anything.
+func untaken(err error) bool {
+	var refused sarama.KError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused { //nolint:exhaustive // after all others it may be in the log
+	case sarama.ErrInvalidTimestamp, sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge, sarama.ErrInvalidRecord,
+		sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrPolicyViolation,
+		sarama.ErrInvalidTopic, sarama.ErrInvalidRequiredAcks, sarama.ErrUnsupportedForMessageFormat,
+		sarama.ErrNotEnoughReplicas:
+		return true
+	}
+	return false
+}
+
+func tooLarge(err error) bool {
+	return errors.Is(err, sarama.ErrMessageSizeTooLarge) || errors.Is(err, sarama.ErrMessageSetSizeTooLarge)
 }
 
 // retriable tells whether the same request may yet succeed; what is no answer of

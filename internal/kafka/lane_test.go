@@ -12,7 +12,7 @@ import (
 
 // idleLane is a lane whose records nobody takes.
 func idleLane(maxQueue int) *lane {
-	l := &lane{w: &writer{maxQueue: maxQueue, pace: newPace()}}
+	l := &lane{w: &writer{maxQueue: maxQueue, pace: newPace(), now: time.Now}}
 	l.work, l.room = sync.NewCond(&l.mu), sync.NewCond(&l.mu)
 	return l
 }
@@ -255,7 +255,7 @@ func TestRepairReplacesNothing(t *testing.T) {
 	nobody, row := func(int64, error) {}, new(place)
 	l.put(record{key: "w", value: []byte("newer"), newest: true, row: row, done: nobody})
 	l.put(record{key: "w", value: []byte("older"), row: row, done: nobody})
-	if got := l.take(); len(got) != 2 || string(got[0].value) != "newer" {
+	if got, _ := l.take(); len(got) != 2 || string(got[0].value) != "newer" {
 		t.Fatalf("%d records are sent", len(got))
 	}
 }

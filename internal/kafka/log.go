@@ -33,19 +33,24 @@ func (c *Client) LogWriter(ctx context.Context, clientID, topic string, partitio
 	if err != nil {
 		return nil, err
 	}
-	l := &LogWriter{w, partitions}
 	origin := newOrigin()
 	number := func(value []byte, sequence uint64) []byte { return stream.NumberDeposit(value, origin, sequence) }
+	if err := w.openAll(ctx, partitions, number); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return &LogWriter{w, partitions}, nil
+}
+
+// openAll starts a lane for each partition, under a producer id that nobody has. number
+// may be nil, see lane.
+func (w *writer) openAll(ctx context.Context, partitions int32, number func([]byte, uint64) []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
-	first, _, err := l.newIdentity(ctx, identity{})
+	first, _, err := w.newIdentity(ctx, identity{})
 	for p := int32(0); p < partitions && err == nil; p++ {
-		_, err = w.open(&lane{id: p, identity: first, identify: l.newIdentity, number: number, goesOn: true})
+		_, err = w.open(&lane{id: p, identity: first, identify: w.newIdentity, number: number, goesOn: true})
 	}
-	if err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
+	return err
 }
 
 // newOrigin is 64 random bits, never 0: two of the same would lose deposits.
@@ -60,10 +65,10 @@ func newOrigin() uint64 {
 }
 
 // newIdentity asks any broker for a producer id that nobody has.
-func (l *LogWriter) newIdentity(ctx context.Context, _ identity) (identity, *record, error) {
+func (w *writer) newIdentity(ctx context.Context, _ identity) (identity, *record, error) {
 	for {
 		res, err := await(ctx, func() (*sarama.InitProducerIDResponse, error) {
-			broker := l.client.LeastLoadedBroker()
+			broker := w.client.LeastLoadedBroker()
 			if broker == nil {
 				return nil, sarama.ErrOutOfBrokers
 			}
@@ -81,44 +86,51 @@ func (l *LogWriter) newIdentity(ctx context.Context, _ identity) (identity, *rec
 		case err == nil:
 			return identity{res.ProducerID, res.ProducerEpoch}, nil, nil
 		case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
-			return identity{}, nil, l.owner.deniedProducerID()
+			return identity{}, nil, w.owner.deniedProducerID()
 		case !retriable(err):
 			return identity{}, nil, fmt.Errorf("get a producer id: %w", err)
 		}
 		select {
 		case <-time.After(retryBackoff):
 		case <-ctx.Done():
-			return identity{}, nil, fmt.Errorf("get a producer id: %w: %w", ctx.Err(), l.owner.unreachable(err))
+			return identity{}, nil, fmt.Errorf("get a producer id: %w: %w", ctx.Err(), w.owner.unreachable(err))
 		}
 	}
 }
 
 // Emit appends a record to its key's partition.
 func (l *LogWriter) Emit(topic, key string, value []byte) *goka.Promise {
+	return l.emit(topic, record{key: key, value: value}, l.partitions)
+}
+
+// emit appends a record to its key's partition.
+func (w *writer) emit(topic string, r record, partitions int32) *goka.Promise {
 	promise, finish := goka.NewPromiseWithFinisher()
-	if topic != l.topic {
-		return finish(nil, fmt.Errorf("this is the producer of %s, not of %s", l.topic, topic))
+	if topic != w.topic {
+		return finish(nil, fmt.Errorf("this is the producer of %s, not of %s", w.topic, topic))
 	}
-	partition := stream.Partition(key, l.partitions)
-	to := l.lane(partition)
+	partition := stream.Partition(r.key, partitions)
+	to := w.lane(partition)
 	if to == nil {
-		return finish(nil, errClosed)
+		return finish(nil, notAppended(errClosed))
 	}
-	to.put(record{key: key, value: value, done: func(offset int64, err error) {
+	r.done = func(offset int64, err error) {
 		finish(&sarama.ProducerMessage{Topic: topic, Partition: partition, Offset: offset}, err)
-	}})
+	}
+	to.put(r)
 	return promise
 }
 
 // EmitWithHeaders is Emit: deposits have no headers.
 func (l *LogWriter) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
 	if len(headers) > 0 {
-		promise, finish := goka.NewPromiseWithFinisher()
-		finish(nil, errors.New("this producer writes no headers"))
-		return promise
+		_, finish := goka.NewPromiseWithFinisher()
+		return finish(nil, errHeaders)
 	}
 	return l.Emit(topic, key, value)
 }
+
+var errHeaders = errors.New("this producer writes no headers")
 
 // Close waits for the answers to what was emitted, at most closeTimeout.
 func (l *LogWriter) Close() error { return l.close() }

@@ -18,6 +18,23 @@ func (c *Client) HighWater(ctx context.Context, topic string, partition int32) (
 	return ends[partition], err
 }
 
+// holdsTimeout bounds the question to Kafka how much a partition holds.
+const holdsTimeout = 10 * time.Second
+
+// Holds tells whether a partition that is claimed has as many offsets as n. What the last
+// fetch said may be of a leader that had just taken over and did not know yet how far its
+// followers are, so where that is too little the leader is asked: it gives no offset
+// before it knows.
+func (c *Client) Holds(ctx context.Context, f *Inflight, topic string, partition int32, n int64) (bool, error) {
+	if f.HighWater(topic, partition) >= n {
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, holdsTimeout)
+	defer cancel()
+	end, err := c.HighWater(ctx, topic, partition)
+	return end >= n, err
+}
+
 // HighWaters is the high watermark of each partition.
 func (c *Client) HighWaters(ctx context.Context, topic string) (map[int32]int64, error) {
 	return c.highWaters(ctx, topic, func(client sarama.Client) ([]int32, error) { return client.Partitions(topic) })
@@ -51,7 +68,7 @@ func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Cl
 // Send appends one record and returns its offset once all in-sync replicas have
 // it. When ctx is done first, it may still be appended.
 func (c *Client) Send(ctx context.Context, topic, key string, value []byte) (int64, error) {
-	producer, err := c.ProducerBuilder(nil)(c.settings.Brokers, "coinbit-ops", stream.NewHasher)
+	producer, err := c.Producer(ctx, "coinbit-ops", topic)
 	if err != nil {
 		return 0, err
 	}

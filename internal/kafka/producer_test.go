@@ -27,16 +27,12 @@ func ready(t testing.TB, partitions int32) *Client {
 	return c
 }
 
-func producer(t testing.TB, c *Client) *Producer {
+func producer(t testing.TB, c *Client, topic string) *Producer {
 	t.Helper()
-	var built *Producer
-	p, err := c.ProducerBuilder(func(p *Producer) { built = p })(c.Brokers(), "coinbit-test", stream.NewHasher)
+	p, err := c.Producer(within(t), "coinbit-test", topic)
 	must(t, err)
-	if p != goka.Producer(built) {
-		t.Fatal("built was given another producer")
-	}
 	t.Cleanup(func() { must(t, p.Close()) })
-	return built
+	return p
 }
 
 // records reads n records of a topic, from all partitions, as sarama gives them.
@@ -83,7 +79,7 @@ func records(t testing.TB, c *Client, topic string, partitions int32, n int) []*
 
 func TestProducerKeepsOrder(t *testing.T) {
 	c := ready(t, 3)
-	p := producer(t, c)
+	p := producer(t, c, "deposit")
 	const n = 500
 	answers := make(chan error, n)
 	for i := range n {
@@ -108,51 +104,18 @@ func TestProducerKeepsOrder(t *testing.T) {
 
 var errNotOurs = errors.New("not ours")
 
-// A stored record whose offset the broker did not tell is not a success: its
-// store could not say where it stands.
-func TestUnknownOffset(t *testing.T) {
-	fake := &fakeAsync{in: make(chan *sarama.ProducerMessage), ok: make(chan *sarama.ProducerMessage), bad: make(chan *sarama.ProducerError)}
-	p := &Producer{async: fake}
-	p.drained.Add(2)
-	go p.successes()
-	go p.errors()
-	answer := make(chan error, 1)
-	emit := func() *sarama.ProducerMessage {
-		go func() { p.Emit("deposit", "w", []byte("v")).Then(func(err error) { answer <- err }) }()
-		return <-fake.in
-	}
-	fake.ok <- emit() // as it came: sarama sets no offset after ErrDuplicateSequenceNumber
-	if err := <-answer; !errors.Is(err, ErrUnknownOffset) {
-		t.Fatalf("got %v, want ErrUnknownOffset", err)
-	}
-	fake.bad <- &sarama.ProducerError{Msg: emit(), Err: errNotOurs}
-	if err := <-answer; !errors.Is(err, errNotOurs) {
-		t.Fatalf("got %v, want the producer's error", err)
-	}
-	must(t, p.Close())
-}
-
-type fakeAsync struct {
-	sarama.AsyncProducer
-	in  chan *sarama.ProducerMessage
-	ok  chan *sarama.ProducerMessage
-	bad chan *sarama.ProducerError
-}
-
-func (f *fakeAsync) Input() chan<- *sarama.ProducerMessage     { return f.in }
-func (f *fakeAsync) Successes() <-chan *sarama.ProducerMessage { return f.ok }
-func (f *fakeAsync) Errors() <-chan *sarama.ProducerError      { return f.bad }
-func (f *fakeAsync) AsyncClose()                               { close(f.ok); close(f.bad) }
-
-func TestEmitWithHeadersAndTombstone(t *testing.T) {
+func TestEmitTombstone(t *testing.T) {
 	c := ready(t, 1)
-	p := producer(t, c)
-	_, err := awaitPromise(within(t), p.EmitWithHeaders("deposit", "w", []byte{}, goka.Headers{"h": []byte("1")}))
+	p := producer(t, c, "deposit")
+	if _, err := awaitPromise(within(t), p.EmitWithHeaders("deposit", "w", []byte{}, goka.Headers{"h": []byte("1")})); err == nil {
+		t.Error("headers are dropped")
+	}
+	_, err := awaitPromise(within(t), p.EmitWithHeaders("deposit", "w", []byte{}, nil))
 	must(t, err)
 	_, err = awaitPromise(within(t), p.Emit("deposit", "w", nil))
 	must(t, err)
 	got := records(t, c, "deposit", 1, 2)
-	if got[0].Value == nil || len(got[0].Value) != 0 || len(got[0].Headers) != 1 || string(got[0].Headers[0].Value) != "1" {
+	if got[0].Value == nil || len(got[0].Value) != 0 {
 		t.Errorf("the first is %+v", got[0])
 	}
 	if got[1].Value != nil {
@@ -179,10 +142,10 @@ func TestSetAside(t *testing.T) {
 		"1 MiB":      {Key: []byte("w"), Value: bytes.Repeat([]byte("x"), 1<<20), Headers: []*sarama.RecordHeader{header("h", bytes.Repeat([]byte("y"), 1<<16))}},
 	}
 	c := ready(t, 2)
-	p := producer(t, c)
+	p := producer(t, c, string(stream.DepositDeadLetter))
 	for name, m := range cases {
 		m.Topic, m.Partition, m.Offset, m.Timestamp = "deposit", 1, 77, at
-		if _, err := awaitPromise(within(t), p.SetAside(stream.DepositDeadLetter, m, "reason: "+name)); err != nil {
+		if _, err := awaitPromise(within(t), p.SetAside(m, "reason: "+name)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
@@ -216,6 +179,32 @@ func TestSetAside(t *testing.T) {
 		if !slices.Equal(ours, want) {
 			t.Errorf("%s: %v, want %v", name, ours, want)
 		}
+	}
+}
+
+// A high watermark that lags is no proof that records are gone: the leader is asked.
+func TestHoldsAsksTheLeader(t *testing.T) {
+	c := ready(t, 1)
+	for range 10 {
+		_, err := c.Send(within(t), "deposit", "w", []byte("v"))
+		must(t, err)
+	}
+	f := &Inflight{}
+	f.begin(newFakeSession(1))
+	claim := newFakeClaim("deposit", 0, 0)
+	f.claim(claim)
+	claim.setHigh(7)
+	for n, want := range map[int64]bool{7: true, 8: true, 10: true, 11: false} {
+		if got, err := c.Holds(within(t), f, "deposit", 0, n); err != nil || got != want {
+			t.Errorf("%d: %t, %v", n, got, err)
+		}
+	}
+	away := newClient(t, nobody(t))
+	if _, err := away.Holds(within(t), f, "deposit", 0, 8); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("got %v", err)
+	}
+	if got, err := away.Holds(within(t), f, "deposit", 0, 7); err != nil || !got { // needs nobody
+		t.Errorf("%t, %v", got, err)
 	}
 }
 

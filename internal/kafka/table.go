@@ -178,13 +178,6 @@ func (t *TableWriter) emit(key string, value []byte, newest bool) *goka.Promise 
 	return promise
 }
 
-// Denial is the right that this writer was denied, as an error; nil if none.
-func (t *TableWriter) Denial() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.denial
-}
-
 // Close waits for the answers to what was emitted, at most closeTimeout.
 func (t *TableWriter) Close() error { return t.close() }
 

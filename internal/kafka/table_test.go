@@ -201,7 +201,8 @@ func TestRenewal(t *testing.T) {
 
 // Sequence numbers wrap as Kafka's do.
 func TestSequenceWraps(t *testing.T) {
-	l := &lane{sequence: math.MaxInt32 - 1}
+	l := idleLane(maxTableQueue)
+	l.sequence = math.MaxInt32 - 1
 	for _, want := range []int32{math.MaxInt32 - 1, 1, 4} {
 		if b := l.batch(make([]record, 3)); b.FirstSequence != want {
 			t.Fatalf("sequence %d, want %d", b.FirstSequence, want)

@@ -16,8 +16,24 @@ import (
 
 var errClosed = errors.New("the writer is closed")
 
-// A batch stays below the brokers' message.max.bytes of 1 MiB.
-const maxBatch = 512 << 10
+// ErrNotAppended says that a record is certainly not in the log: it was not sent, or
+// whoever it was sent to refused it before appending anything.
+var ErrNotAppended = errors.New("certainly not in the log")
+
+func notAppended(err error) error {
+	if errors.Is(err, ErrNotAppended) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, ErrNotAppended)
+}
+
+const (
+	// maxBatch stays below the brokers' message.max.bytes of 1 MiB. One record alone may
+	// be larger.
+	maxBatch = 512 << 10
+	// maxRequest bounds the batches of one request: brokers take 100 MiB.
+	maxRequest = 16 << 20
+)
 
 // writer appends records to a topic as an idempotent producer: one batch in
 // flight per partition, repeated byte for byte until it is answered, so that the
@@ -29,6 +45,7 @@ type writer struct {
 	topic    string
 	maxQueue int // bytes that wait for a partition before put blocks
 	pace     pace
+	now      func() time.Time // of records; no decision rests on it
 
 	ctx    context.Context //nolint:containedctx // ended by close
 	cancel context.CancelFunc
@@ -39,7 +56,8 @@ type writer struct {
 
 	mu      sync.Mutex // for changes of lanes, and for the rest
 	denial  error
-	senders map[*sarama.Broker]chan job
+	senders map[int32]chan job // by the broker's id: brokers are replaced, ids stay
+	said    map[sarama.KError]time.Time
 }
 
 // newWriter connects. Its owner must close it.
@@ -48,8 +66,8 @@ func (c *Client) newWriter(clientID, topic string, maxQueue int) (*writer, error
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
-	w := &writer{client: client, owner: c, topic: topic, maxQueue: maxQueue, pace: newPace(),
-		senders: make(map[*sarama.Broker]chan job)}
+	w := &writer{client: client, owner: c, topic: topic, maxQueue: maxQueue, pace: newPace(), now: time.Now,
+		senders: make(map[int32]chan job), said: make(map[sarama.KError]time.Time)}
 	w.lanes.Store(&map[int32]*lane{})
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w, nil
@@ -86,6 +104,13 @@ func (w *writer) denied(r stream.Right) error {
 	return w.denial
 }
 
+// Denial is the right that this writer was denied, as an error; nil if none.
+func (w *writer) Denial() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.denial
+}
+
 // close waits for the answers to what was put, at most closeTimeout.
 func (w *writer) close() error {
 	var unanswered error
@@ -113,6 +138,7 @@ const produceTimeout = 10 * time.Second
 
 // job is a batch on its way to a leader.
 type job struct {
+	leader  *sarama.Broker
 	lane    *lane
 	flight  *flight
 	answers chan answer // takes one
@@ -120,6 +146,7 @@ type job struct {
 
 type answer struct {
 	offset int64 // of the first record
+	sent   bool  // a broker may have it
 	err    error
 }
 
@@ -132,22 +159,22 @@ func (w *writer) submit(l *lane, f *flight) chan answer {
 		return answers
 	}
 	w.mu.Lock()
-	jobs, ok := w.senders[leader]
+	jobs, ok := w.senders[leader.ID()]
 	if !ok {
 		jobs = make(chan job, 64)
-		w.senders[leader] = jobs
-		w.wg.Go(func() { w.send(leader, jobs) })
+		w.senders[leader.ID()] = jobs
+		w.wg.Go(func() { w.send(jobs) })
 	}
 	w.mu.Unlock()
 	select {
-	case jobs <- job{l, f, answers}:
+	case jobs <- job{leader, l, f, answers}:
 	case <-w.ctx.Done():
 	}
 	return answers
 }
 
 // send makes one request at a time of all batches that wait for a broker.
-func (w *writer) send(broker *sarama.Broker, jobs <-chan job) {
+func (w *writer) send(jobs <-chan job) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var waiting []job
@@ -168,7 +195,9 @@ func (w *writer) send(broker *sarama.Broker, jobs <-chan job) {
 				more = false
 			}
 		}
-		w.request(broker, waiting)
+		for rest := waiting; len(rest) > 0; {
+			rest = w.request(rest)
+		}
 	}
 }
 
@@ -178,21 +207,28 @@ func produceRequest() *sarama.ProduceRequest {
 	}
 }
 
-// request sends what waits in the lanes of jobs now: all that came up to here.
-func (w *writer) request(broker *sarama.Broker, jobs []job) {
+// request sends what waits in the lanes of jobs now: all that came up to here. It
+// returns the jobs for which the request has no room.
+func (w *writer) request(jobs []job) (rest []job) {
 	req := produceRequest()
-	sent, records := jobs[:0], 0
-	for _, j := range jobs {
+	broker := jobs[len(jobs)-1].leader // the newest of that id
+	sent, records, size := jobs[:0], 0, 0
+	for i, j := range jobs {
+		if size > maxRequest {
+			rest = jobs[i:]
+			break
+		}
 		if b := j.lane.load(j.flight); b != nil {
 			req.AddBatch(w.topic, j.lane.id, b)
 			sent = append(sent, j)
 			records += len(b.Records)
+			size += j.flight.size
 		} else {
 			j.answers <- answer{err: errClosed} // its lane has failed meanwhile
 		}
 	}
 	if len(sent) == 0 {
-		return
+		return rest
 	}
 	res, err := broker.Produce(req)
 	w.pace.answered(records)
@@ -200,7 +236,7 @@ func (w *writer) request(broker *sarama.Broker, jobs []job) {
 		_ = broker.Close() // the next look-up of the leader connects anew
 	}
 	for _, j := range sent {
-		a := answer{err: err}
+		a := answer{sent: true, err: err}
 		if err == nil {
 			switch block := res.GetBlock(w.topic, j.lane.id); {
 			case block == nil:
@@ -213,4 +249,42 @@ func (w *writer) request(broker *sarama.Broker, jobs []job) {
 		}
 		j.answers <- a
 	}
+	return rest
+}
+
+// sayEvery is how often a refusal of one kind is logged.
+const sayEvery = time.Minute
+
+// complain logs that brokers refuse records, each kind of refusal once in sayEvery.
+func (w *writer) complain(partition int32, records, size int, err error) {
+	var refused sarama.KError
+	if !errors.As(err, &refused) {
+		return // of the network, or of this client
+	}
+	w.mu.Lock()
+	said, ok := w.said[refused]
+	due := !ok || time.Since(said) > sayEvery
+	if due {
+		w.said[refused] = time.Now()
+	}
+	w.mu.Unlock()
+	if due {
+		w.owner.log.Warn("kafka refuses records", "topic", w.topic, "partition", partition, "records", records,
+			"bytes", size, "err", err, "remedy", w.remedy(refused))
+	}
+}
+
+// remedy is what to do about a refusal.
+func (w *writer) remedy(refused sarama.KError) string {
+	switch refused { //nolint:exhaustive // the error speaks for itself
+	case sarama.ErrInvalidTimestamp:
+		return "set the clock of this machine or of the brokers, they are more than message.timestamp.after.max.ms apart; " +
+			"until then records go without a time"
+	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge:
+		return "batches become smaller, and a record that alone is too large is refused; raise it with kafka-configs.sh --alter " +
+			"--entity-type topics --entity-name " + w.topic + " --add-config max.message.bytes=1048588"
+	case sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend:
+		return "start the brokers that are away, or lower min.insync.replicas of " + w.topic
+	}
+	return "see the brokers' log"
 }

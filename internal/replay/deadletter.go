@@ -31,6 +31,9 @@ type Letter struct {
 	// end could not.
 	Fields    []Field
 	Undecoded int
+	// Described is set for a record that was too large to copy: then Key and Value are
+	// only their first bytes.
+	Described *kafka.Description
 }
 
 // Header is a record's header.
@@ -55,32 +58,14 @@ func DeadLetters(ctx context.Context, s Source, each func(Letter) error) error {
 
 func letter(m *sarama.ConsumerMessage) Letter {
 	l := Letter{Topic: m.Topic, Position: Position{m.Partition, m.Offset}, Time: m.Timestamp.UTC(), Key: m.Key, Value: m.Value}
-	notes := noted(m)
-	for _, h := range m.Headers[:len(m.Headers)-len(notes)] {
+	notes, own, noted := kafka.ReadNotes(m)
+	for _, h := range m.Headers[:own] {
 		l.Headers = append(l.Headers, Header{h.Key, h.Value})
 	}
-	l.Reason, l.SourceTopic = notes[kafka.HeaderReason], notes[kafka.HeaderTopic]
-	if len(notes) > 0 {
-		l.SourcePosition = notes[kafka.HeaderPartition] + ":" + notes[kafka.HeaderOffset]
+	l.Reason, l.SourceTopic, l.Described = notes.Reason, notes.Topic, notes.About
+	if noted {
+		l.SourcePosition = notes.Partition + ":" + notes.Offset
 	}
 	l.Fields, l.Undecoded = decode(messageOf(m.Topic), m.Value)
 	return l
-}
-
-// noted are the headers that Producer.SetAside appended: the last ones. A client may
-// have sent some of the same names; those stand before them. Letters that somebody else
-// wrote may have none.
-func noted(m *sarama.ConsumerMessage) map[string]string {
-	names := []string{kafka.HeaderReason, kafka.HeaderTopic, kafka.HeaderPartition, kafka.HeaderOffset}
-	if len(m.Headers) < len(names) {
-		return nil
-	}
-	notes := make(map[string]string, len(names))
-	for i, h := range m.Headers[len(m.Headers)-len(names):] {
-		if string(h.Key) != names[i] {
-			return nil
-		}
-		notes[names[i]] = string(h.Value)
-	}
-	return notes
 }

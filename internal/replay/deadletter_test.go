@@ -31,11 +31,18 @@ func TestDeadLetters(t *testing.T) {
 	w.append("flag_wallet_dead_letter", 0, []byte("a"), w.encode(&pb.FlagEvent{WalletId: "a",
 		Event: &pb.FlagEvent_Removal{Removal: &pb.OperatorRemoval{AtMs: 1, RemovedUpto: -1}}}), aside("removal with a negative offset", "flag_wallet", "0", "0")...)
 	w.append("flag_wallet_dead_letter", 3, []byte("c"), nil) // by another hand
+	// Too large to copy.
+	w.append("deposit_dead_letter", 3, []byte("d"), whole[:2], append(aside("malformed", "deposit", "1", "2"),
+		header("dead-letter-key-size", "1"), header("dead-letter-key-sha256", "k"),
+		header("dead-letter-value-size", "9437184"), header("dead-letter-value-sha256", "v"), header("dead-letter-headers-size", "0"))...)
 
 	var got []string
 	err := replay.DeadLetters(context.Background(), w, func(l replay.Letter) error {
 		got = append(got, fmt.Sprintf("%s %s %q from %s %s: %s, %d headers, %v, %d left",
 			l.Topic, l.Position, l.Key, l.SourceTopic, l.SourcePosition, l.Reason, len(l.Headers), l.Fields, l.Undecoded))
+		if (l.Described != nil) != (string(l.Key) == "d") || l.Described != nil && l.Described.ValueSize != "9437184" {
+			t.Errorf("%s is described as %+v", l.Key, l.Described)
+		}
 		return nil
 	})
 	w.must(err)
@@ -43,6 +50,7 @@ func TestDeadLetters(t *testing.T) {
 	want := []string{
 		`deposit_dead_letter 1:0 "b" from deposit 3:17: key and wallet_id differ, 2 headers, ` + fields + `, 0 left`,
 		`deposit_dead_letter 2:0 "" from deposit 0:1: malformed, 0 headers, ` + fields + `, 1 left`,
+		`deposit_dead_letter 3:0 "d" from deposit 1:2: malformed, 0 headers, [], 2 left`,
 		`flag_wallet_dead_letter 0:0 "a" from flag_wallet 0:0: removal with a negative offset, 0 headers, ` +
 			`[{wallet_id a} {removal.at_ms 1 (1970-01-01T00:00:00.001Z)} {removal.removed_upto -1}], 0 left`,
 		`flag_wallet_dead_letter 3:0 "c" from  : , 0 headers, [], 0 left`,

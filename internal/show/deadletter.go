@@ -21,6 +21,10 @@ func LetterText(w io.Writer, x replay.Letter) error {
 		source = "of unknown source"
 	}
 	l.f("%s %s  %s  %s: %s\n", x.Topic, x.Position, Clock(x.Time.UnixMilli()), source, Printable(x.Reason))
+	if d := x.Described; d != nil {
+		l.f("  too large to copy, its first bytes are below: key of %s bytes, SHA-256 %s; value of %s bytes, SHA-256 %s; headers of %s bytes\n",
+			Printable(d.KeySize), Printable(d.KeyHash), Printable(d.ValueSize), Printable(d.ValueHash), Printable(d.HeadersSize))
+	}
 	l.f("  key     %s\n", optional(x.Key))
 	l.f("  value   %s", size(x.Value))
 	if x.Undecoded > 0 {
@@ -94,6 +98,15 @@ type letterJSON struct {
 	Fields         []fieldJSON     `json:"fields"`
 	Undecoded      int             `json:"undecoded_bytes"`
 	Headers        []headerJSON    `json:"headers,omitempty"`
+	Described      *describedJSON  `json:"described,omitempty"`
+}
+
+type describedJSON struct {
+	KeySize     string `json:"key_size"`
+	KeyHash     string `json:"key_sha256"`
+	ValueSize   string `json:"value_size"`
+	ValueHash   string `json:"value_sha256"`
+	HeadersSize string `json:"headers_size"`
 }
 
 // LetterJSON writes a letter as one line. Texts are printable, quoted as in Go where they
@@ -105,6 +118,9 @@ func LetterJSON(w io.Writer, x replay.Letter) error {
 	if x.Key != nil {
 		key := Printable(x.Key)
 		j.Key = &key
+	}
+	if d := x.Described; d != nil {
+		j.Described = &describedJSON{Printable(d.KeySize), Printable(d.KeyHash), Printable(d.ValueSize), Printable(d.ValueHash), Printable(d.HeadersSize)}
 	}
 	for _, f := range x.Fields {
 		j.Fields = append(j.Fields, fieldJSON{f.Name, Printable(f.Text)})

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -22,8 +23,8 @@ type Env struct {
 	// stream; it is done, and may be marked, when that is stored. The promise
 	// lets a callback wait.
 	SetAside func(ctx goka.Context, reason error) *goka.Promise
-	// HighWater is the high watermark of a partition in hand, 0 when unknown.
-	HighWater func(topic goka.Stream, partition int32) int64
+	// Holds tells whether a partition in hand has as many offsets as n.
+	Holds func(ctx context.Context, topic goka.Stream, partition int32, n int64) (bool, error)
 	// Refuse ends the service for good: no retry mends the reason.
 	Refuse func(reason error)
 	// Count is told what became of each message.
@@ -83,8 +84,12 @@ func (e Env) CheckRow(ctx goka.Context, nextOffset int64) {
 	if nextOffset <= ctx.Offset() { // the log holds the message in hand, so it holds what came before
 		return
 	}
-	if high := e.HighWater(ctx.Topic(), ctx.Partition()); high > 0 && nextOffset > high {
-		Fail(ctx, fmt.Errorf("the row has applied %d messages but the topic holds %d: "+
-			"the topic was re-created; delete the table topic and the group's offsets too, to fold it anew", nextOffset, high))
+	holds, err := e.Holds(ctx.Context(), ctx.Topic(), ctx.Partition(), nextOffset)
+	switch {
+	case err != nil:
+		Fail(ctx, fmt.Errorf("does the topic hold the %d messages that the row has applied? %w", nextOffset, err))
+	case !holds:
+		Fail(ctx, fmt.Errorf("the row has applied %d messages but the topic holds fewer: "+
+			"it was re-created, or lost its end; delete the table topic and the group's offsets too, to fold it anew", nextOffset))
 	}
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -23,11 +24,14 @@ func keepForever() map[string]string {
 	return map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 }
 
+// MaxDeadLetter is the size limit of dead letters, in bytes.
+const MaxDeadLetter = 4 << 20
+
 // deadLetterConfig lets a record at the size limit of its source through,
 // although the headers that say why make it a little larger.
 func deadLetterConfig() map[string]string {
 	c := keepForever()
-	c["max.message.bytes"] = "4194304"
+	c["max.message.bytes"] = strconv.Itoa(MaxDeadLetter)
 	return c
 }
 

@@ -93,8 +93,10 @@ func (b *Book) Env() stream.Env {
 			}
 			return promise
 		},
-		Refuse:      func(reason error) { b.Refused = append(b.Refused, reason.Error()) },
-		HighWater:   func(goka.Stream, int32) int64 { return b.High },
+		Refuse: func(reason error) { b.Refused = append(b.Refused, reason.Error()) },
+		Holds: func(_ context.Context, _ goka.Stream, _ int32, n int64) (bool, error) {
+			return b.High == 0 || b.High >= n, nil
+		},
 		Count:       func(v wallet.Verdict) { b.Counted = append(b.Counted, v) },
 		RuleChanged: func(was wallet.Rule) { b.Rules = append(b.Rules, was) },
 	}
