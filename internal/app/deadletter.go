@@ -32,7 +32,8 @@ func deadLetterFlags(fs *flag.FlagSet, c *Command) {
 // runDeadLetter lists what was set aside. It only reads.
 func runDeadLetter(ctx context.Context, rt *Runtime, cmd Command) error {
 	rights := stream.RightsOf("deadletter")
-	if _, err := rt.client.Inspect(ctx, stream.TopicsIn(rights), rights...); err != nil {
+	cluster, err := rt.client.Inspect(ctx, stream.TopicsIn(rights), rights...)
+	if err != nil {
 		return err
 	}
 	out := bufio.NewWriter(rt.stdout)
@@ -41,7 +42,7 @@ func runDeadLetter(ctx context.Context, rt *Runtime, cmd Command) error {
 		write = show.LetterJSON
 	}
 	n := 0
-	err := replay.DeadLetters(ctx, rt.client, func(l replay.Letter) error {
+	err = replay.DeadLetters(ctx, rt.client.In(cluster), func(l replay.Letter) error {
 		n++
 		return write(out, l)
 	})

@@ -102,7 +102,7 @@ func (d *deposits) Send(deposit *pb.Deposit, done func(api.Position, error)) err
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
 	}
 	promise.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
-		if end := d.end.Load(); end != nil && kafka.Denied(err) {
+		if end := d.end.Load(); end != nil && (kafka.Denied(err) || errors.Is(err, kafka.ErrMoved)) {
 			(*end)(err) // the next is refused before it is sent
 		}
 		switch {
@@ -128,12 +128,16 @@ func (d *deposits) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.ledger.write(cluster); err != nil {
+		return err
+	}
 	d.count.Store(cluster.Partitions)
+	client := d.client.In(cluster.Only(string(stream.DepositStream)))
 	emitter, err := goka.NewEmitter(d.client.Brokers(), stream.DepositStream, new(stream.DepositEncoder),
 		goka.WithEmitterClientID("coinbit-api"),
 		goka.WithEmitterHasher(stream.NewHasher),
 		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
-			return d.client.LogWriter(ctx, "coinbit-api", string(stream.DepositStream), cluster.Partitions)
+			return client.LogWriter(ctx, "coinbit-api", string(stream.DepositStream), cluster.Partitions)
 		}),
 	)
 	if err != nil {
@@ -143,15 +147,15 @@ func (d *deposits) attempt(ctx context.Context) error {
 	defer end(nil)
 	d.end.Store(&end)
 	d.emitter.Store(emitter)
-	d.monitor.Run(ctx, d.client, d.log)
+	end(d.monitor.Run(ctx, client, d.log))
 	d.emitter.Store(nil)
 
 	finished := make(chan error, 1)
 	go func() { finished <- emitter.Finish() }()
 	select {
 	case err := <-finished:
-		if denied := context.Cause(ctx); kafka.Denied(denied) {
-			return fmt.Errorf("write to %s: %w", stream.DepositStream, denied)
+		if cause := context.Cause(ctx); kafka.Denied(cause) || errors.Is(cause, kafka.ErrMoved) {
+			return fmt.Errorf("write to %s: %w", stream.DepositStream, cause)
 		}
 		return err
 	case <-time.After(flushTimeout):

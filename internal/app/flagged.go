@@ -93,6 +93,9 @@ func (s *followedStorage) Open() error {
 	}
 	defer it.Release()
 	for it.Next() {
+		if stream.Reserved(string(it.Key())) {
+			continue
+		}
 		row, err := it.Value()
 		if err != nil {
 			return err

@@ -57,7 +57,7 @@ func TestFlagList(t *testing.T) {
 	s := open(f)
 	v := &view{Runtime: &Runtime{}, changed: func(string) {}}
 	stale := prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})
-	update := v.updated(newUpdater(stream.FlagVersion, stale), f)
+	update := v.updated(newUpdater(stream.FlagVersion, stale), f, func([]byte) {})
 	for _, c := range []struct {
 		key   string
 		value []byte

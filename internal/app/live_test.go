@@ -69,7 +69,7 @@ func (w *watchedViews) take(g stream.Group, partition int32, key string, row []b
 	w.t.Helper()
 	v := w.tables.views[g]
 	stale := prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})
-	must(w.t, v.updated(newUpdater(v.version, stale), nil)(at{partition: partition}, w.stores[g], key, row))
+	must(w.t, v.updated(newUpdater(v.version, stale), nil, func([]byte) {})(at{partition: partition}, w.stores[g], key, row))
 }
 
 // told waits until the hub has told all of want, as JSON without the times of a tick.

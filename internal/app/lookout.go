@@ -89,7 +89,7 @@ func (l *lookout) sights(ctx context.Context) (map[string]kafka.Sight, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sightTimeout)
 	defer cancel()
-	sights, err := l.client.Sights(ctx, topics)
+	sights, err := l.ledger.client(l.client).Sights(ctx, topics)
 	for _, g := range stream.Groups() {
 		if kafka.Denied(sights[string(g)].Err) {
 			l.denied[g] = time.Now()

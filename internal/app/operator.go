@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"coinbit/internal/kafka"
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
@@ -51,8 +52,9 @@ func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
 	if err != nil {
 		return err
 	}
+	client := rt.client.In(cluster)
 	partition := stream.Partition(cmd.Wallet, cluster.Partitions)
-	event, err := rt.flagEvent(ctx, cmd, partition)
+	event, err := rt.flagEvent(ctx, client, cmd, partition)
 	if err != nil {
 		return err
 	}
@@ -61,15 +63,18 @@ func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
 		return err
 	}
 	table := string(stream.FlaggerGroup.Table())
-	from, err := rt.client.HighWater(ctx, table, partition) // before the event: its row comes after
+	from, err := client.HighWater(ctx, table, partition) // before the event: its row comes after
 	if err != nil {
 		return err
 	}
-	offset, err := rt.client.Send(ctx, string(stream.FlagWalletStream), cmd.Wallet, value)
+	offset, err := client.Send(ctx, string(stream.FlagWalletStream), cmd.Wallet, value)
 	if err != nil {
 		return fmt.Errorf("flag_wallet: %w", err)
 	}
-	flag, err := rt.awaitFlag(ctx, table, partition, from, cmd.Wallet, offset)
+	if err := client.Still(ctx); err != nil {
+		return fmt.Errorf("flag_wallet: it is not known whether the event is stored: %w", err)
+	}
+	flag, err := awaitFlag(ctx, client, table, partition, from, cmd.Wallet, offset)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the event is stored at flag_wallet %d:%d but was not applied within %s: is the flagger running?",
 			partition, offset, flagTimeout)
@@ -87,13 +92,13 @@ func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
 
 // flagEvent is what the operator says. A removal names the high watermark of the
 // wallet's deposits: crossings below it are removed, also those still under way.
-func (rt *Runtime) flagEvent(ctx context.Context, cmd Command, partition int32) (*pb.FlagEvent, error) {
+func (rt *Runtime) flagEvent(ctx context.Context, client *kafka.Client, cmd Command, partition int32) (*pb.FlagEvent, error) {
 	id, at := rand.Uint64()|1, rt.now().UnixMilli() // 0 would be no id
 	if !cmd.Remove {
 		return &pb.FlagEvent{WalletId: cmd.Wallet,
 			Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{EventId: id, AtMs: at}}}, nil
 	}
-	upto, err := rt.client.HighWater(ctx, string(stream.DepositStream), partition)
+	upto, err := client.HighWater(ctx, string(stream.DepositStream), partition)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +108,9 @@ func (rt *Runtime) flagEvent(ctx context.Context, cmd Command, partition int32) 
 
 // awaitFlag reads the flagger's changelog from an offset on until walletID's row
 // has applied the event.
-func (rt *Runtime) awaitFlag(ctx context.Context, table string, partition int32, from int64, walletID string, event int64) (wallet.Flag, error) {
+func awaitFlag(ctx context.Context, client *kafka.Client, table string, partition int32, from int64, walletID string, event int64) (wallet.Flag, error) {
 	var flag wallet.Flag
-	err := rt.client.Read(ctx, table, partition, from, func(key string, value []byte) (bool, error) {
+	err := client.Read(ctx, table, partition, from, func(key string, value []byte) (bool, error) {
 		if key != walletID || value == nil {
 			return false, nil
 		}

@@ -18,12 +18,12 @@ import (
 // owned is the table partitions that a processor owns: claimed before they are
 // recovered, written by their owner alone. It is the kafka.Owner of its group.
 type owned struct {
-	group   stream.Group
-	inputID string
-	rows    *kafka.TableWriter
-	out     *kafka.Producer
-	keep    updater
-	memory  int64 // of one partition's store
+	group  stream.Group
+	input  input
+	rows   *kafka.TableWriter
+	out    *kafka.Producer
+	keep   updater
+	memory int64 // of one partition's store
 
 	stores sync.Map // of parts, as *store.Store by partition: asked for each record, without a lock
 
@@ -62,20 +62,19 @@ func (o *owned) Claim(ctx context.Context, partition int32) error {
 // Resume refuses to go on with a table and a log that do not belong together:
 // deposits would be missing, or taken for old ones.
 func (o *owned) Resume(ctx context.Context, topic string, partition int32, offset int64) error {
-	input, err := o.part(partition).store.Get(stream.InputKey)
+	was, err := o.part(partition).store.Get(stream.InputKey)
 	switch {
 	case err != nil:
 		return err
-	case input == nil && offset <= 0:
-		return o.rows.Put(ctx, partition, stream.InputKey, []byte(o.inputID))
-	case input == nil:
+	case was == nil && offset <= 0:
+		return o.rows.Put(ctx, partition, stream.InputKey, []byte(o.input.String()))
+	case was == nil:
 		return o.end(fmt.Errorf("%w: %s/%d is new, but its group has read %s up to %d: "+
 			"restore the table, or delete the group's offsets too, to fold it anew",
 			kafka.ErrLayout, o.group.Table(), partition, topic, offset))
-	case string(input) != o.inputID:
-		return o.end(fmt.Errorf("%w: %s/%d was folded from an earlier topic %s: "+
-			"restore that one, or delete the table and the group's offsets, to fold it anew",
-			kafka.ErrLayout, o.group.Table(), partition, topic))
+	}
+	if err := o.input.differs(o.group.Table(), string(was)); err != nil {
+		return o.end(err)
 	}
 	return nil
 }

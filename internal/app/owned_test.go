@@ -20,10 +20,16 @@ import (
 // they are ready or have ended.
 func balanceGroup(t *testing.T, w *world, dir string) (stop func() error) {
 	t.Helper()
-	rt, log := runtimeOf(t, Options{}, "BROKER="+w.addr, "STATE_DIR="+dir, "PARTITIONS=2")
+	return groupUntilReady(t, stream.BalanceGroup, "BROKER="+w.addr, "STATE_DIR="+dir, "PARTITIONS=2")
+}
+
+// groupUntilReady runs a group's processors until they are ready or have ended.
+func groupUntilReady(t *testing.T, g stream.Group, env ...string) (stop func() error) {
+	t.Helper()
+	rt, log := runtimeOf(t, Options{}, env...)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- processors{rt}.Execute(ctx, stream.BalanceGroup) }()
+	go func() { done <- processors{rt}.Execute(ctx, g) }()
 	stop = func() error {
 		cancel()
 		select {
@@ -68,6 +74,11 @@ func (w *world) remake(t *testing.T, topic string) {
 	must(t, err)
 	defer func() { must(t, admin.Close()) }()
 	must(t, admin.DeleteTopic(topic))
+	if topic == string(stream.DepositStream) { // nobody but an admin makes a log anew
+		forever := "-1"
+		detail := &sarama.TopicDetail{NumPartitions: 2, ReplicationFactor: 1, ConfigEntries: map[string]*string{"retention.ms": &forever}}
+		must(t, admin.CreateTopic(topic, detail, false))
+	}
 	_, err = w.client.Ensure(soon(t), stream.Topics(), 2, 0)
 	must(t, err)
 }

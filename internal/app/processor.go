@@ -92,9 +92,10 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		return usageError{err}
 	}
 	defer func() { _ = dir.Close() }()
+	client := r.client.In(cluster)
 
 	owned := &owned{
-		group: r.name, inputID: cluster.TopicIDs[string(r.input)],
+		group: r.name, input: inputOf(r.name, cluster),
 		keep:   newUpdater(r.version, r.metrics.staleRows.WithLabelValues(string(r.name.Table()))),
 		parts:  make(map[int32]*ownedPartition),
 		memory: r.stateMemory(2 * int(cluster.Partitions)),
@@ -110,7 +111,7 @@ func (r *groupRun) attempt(ctx context.Context) error {
 			delay.Observe(d.Seconds())
 		}
 	}}
-	owned.rows, err = r.client.TableWriter(kafka.TableOptions{
+	owned.rows, err = client.TableWriter(kafka.TableOptions{
 		Group: r.name, Partitions: cluster.Partitions, OnRow: owned.stored, Row: owned.row,
 		OnFenced: r.metrics.fenced.WithLabelValues(string(r.name)).Inc,
 	})
@@ -118,24 +119,24 @@ func (r *groupRun) attempt(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = owned.rows.Close() }()
-	out, err := r.client.Producer(ctx, "coinbit-"+string(r.name), string(r.output))
+	out, err := client.Producer(ctx, "coinbit-"+string(r.name), string(r.output))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = out.Close() }()
 	owned.out = out
 	env := r.env(cluster, inflight, owned, out)
-	processor, err := goka.NewProcessor(r.client.Brokers(), r.graph(env),
+	processor, err := goka.NewProcessor(client.Brokers(), r.graph(env),
 		goka.WithLogger(gokaLogger{r.log}),
 		goka.WithHasher(stream.NewHasher),
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithPartitionChannelSize(256),
 		goka.WithStorageBuilder(storage),
 		goka.WithUpdateCallback(owned.recover),
-		goka.WithConsumerGroupBuilder(r.client.GroupBuilder(inflight, owned)),
-		goka.WithConsumerSaramaBuilder(r.client.Reader),
-		goka.WithTopicManagerBuilder(r.client.TopicManager),
-		goka.WithProducerBuilder(r.client.ProcessorProducerBuilder(owned.rows, out)),
+		goka.WithConsumerGroupBuilder(client.GroupBuilder(inflight, owned)),
+		goka.WithConsumerSaramaBuilder(client.Reader),
+		goka.WithTopicManagerBuilder(client.TopicManager),
+		goka.WithProducerBuilder(client.ProcessorProducerBuilder(owned.rows, out)),
 	)
 	if err != nil {
 		return fmt.Errorf("build processor: %w", err)
@@ -143,7 +144,16 @@ func (r *groupRun) attempt(ctx context.Context) error {
 	r.set(processor, inflight)
 	defer r.set(nil, nil)
 	r.log.Info("processor starting", "cluster", cluster.ID, "partitions", cluster.Partitions, "state", dir.Path())
-	return owned.verdict(processor.Run(ctx))
+	ctx, end := context.WithCancelCause(ctx)
+	wait := follow(ctx, client, end)
+	err = owned.verdict(processor.Run(ctx))
+	moved := context.Cause(ctx)
+	end(nil)
+	wait()
+	if errors.Is(moved, kafka.ErrMoved) {
+		return moved
+	}
+	return err
 }
 
 // env is what the callbacks are given.

@@ -29,6 +29,7 @@ type Runtime struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	health   *health
+	ledger   ledger
 	now      func() time.Time
 	onListen func(addr string)
 }
@@ -94,7 +95,24 @@ func (rt *Runtime) ensure(ctx context.Context) (kafka.Cluster, error) {
 // for those that are optional.
 func (rt *Runtime) ensureFor(ctx context.Context, rights []stream.Right) (kafka.Cluster, error) {
 	rights = stream.Required(rights)
-	return rt.client.Ensure(ctx, stream.TopicsIn(rights), rt.cfg.Partitions, rt.cfg.ReplicationFactor, rights...)
+	cluster, err := rt.client.Ensure(ctx, stream.TopicsIn(rights), rt.cfg.Partitions, rt.cfg.ReplicationFactor, rights...)
+	if err == nil {
+		err = rt.client.Judge(cluster)
+	}
+	return cluster, err
+}
+
+// follow ends what was begun with client, with an error that wraps kafka.ErrMoved, once
+// the cluster is not the client's any more. What it returns waits for its end.
+func follow(ctx context.Context, client *kafka.Client, end context.CancelCauseFunc) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := client.Follow(ctx, func(error) {}); err != nil {
+			end(err)
+		}
+	}()
+	return func() { <-done }
 }
 
 // Back-off of a service that failed, and how often an absent broker is probed.
@@ -119,7 +137,7 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 		switch {
 		case ctx.Err() != nil:
 			return rt.final(err)
-		case errors.Is(err, kafka.ErrLayout), first && errors.As(err, &usageError{}):
+		case errors.Is(err, kafka.ErrLayout), errors.Is(err, kafka.ErrLosing), first && errors.As(err, &usageError{}):
 			return err // no waiting mends it
 		case err == nil:
 			err = errors.New("ended without being told to")

@@ -83,7 +83,7 @@ func runStatement(ctx context.Context, rt *Runtime, cmd Command) error {
 	default:
 		s = show.StatementText(buffered, q)
 	}
-	closing, err := q.Read(ctx, rt.client, s.Entry)
+	closing, err := q.Read(ctx, rt.client.In(cluster), s.Entry)
 	if err == nil {
 		err = s.Close(closing, time.Since(began))
 	}

@@ -19,7 +19,8 @@ const topicsTimeout = 30 * time.Second
 
 var teachTopics = []string{
 	"Services create the topics that they miss, if Kafka lets them. Where nobody but an admin may,",
-	"run this once, before them; it also says what is wrong with topics that are there.",
+	"run this once, before them. It also names every setting of topics that are there by which money",
+	"can be lost, with the command that mends it, and exits 1 if there is one.",
 	"",
 	"Create and check all, three replicas each:",
 	"    PARTITIONS=24 REPLICATION_FACTOR=3 coinbit -service=topics",
@@ -65,5 +66,17 @@ func runTopics(ctx context.Context, rt *Runtime, cmd Command) error {
 		l := cluster.Layouts[t.Name]
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", t.Name, l.Partitions, l.Replicas, t.Carries)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, t := range cluster.Unchecked {
+		fmt.Fprintf(rt.stdout, "%s: settings not checked, DescribeConfigs on it is not granted\n", t)
+	}
+	for _, f := range cluster.Faults {
+		fmt.Fprintf(rt.stdout, "%s\n    %s\n", f, f.Command(rt.cfg.Brokers))
+	}
+	if n := len(cluster.Faults); n > 0 {
+		return fmt.Errorf("%d settings of topics lose money: the commands above mend them", n)
+	}
+	return nil
 }

@@ -44,7 +44,7 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 	}
 	began := time.Now()
 	show, end := rt.progress("verify", "records")
-	report, err := verify.Run(ctx, rt.client, verify.Options{
+	report, err := verify.Run(ctx, rt.client.In(cluster), verify.Options{
 		Partitions: cluster.Partitions, Rule: rt.rule(), Found: found, Progress: show,
 	})
 	end()

@@ -35,7 +35,7 @@ var _ api.Tables = (*tables)(nil)
 func newTables(rt *Runtime) *tables {
 	t := &tables{views: make(map[stream.Group]*view), flags: flagList{log: rt.log}}
 	for _, g := range stream.Groups() {
-		v := &view{Runtime: rt, group: groups[g], table: g.Table(), changed: t.watchers.notify}
+		v := &view{Runtime: rt, name: g, group: groups[g], table: g.Table(), changed: t.watchers.notify}
 		v.log = rt.log.With("view", string(v.table))
 		t.views[g] = v
 		rt.health.add("view "+string(v.table), v.ready)
@@ -103,6 +103,7 @@ func (t *tables) Watch(walletID string) (<-chan struct{}, func()) { return t.wat
 type view struct {
 	*Runtime
 	group
+	name    stream.Group
 	table   goka.Table
 	log     *slog.Logger
 	changed func(walletID string)
@@ -145,13 +146,14 @@ func (v *view) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	client := v.client.In(cluster)
 	v.tell.partitions(cluster.Partitions)
 	dir, err := store.Claim(v.cfg.StateDir, cluster.ID, "view-"+string(v.table))
 	if err != nil {
 		return usageError{err}
 	}
 	defer func() { _ = dir.Close() }()
-	ends, err := v.client.HighWaters(ctx, string(v.table))
+	ends, err := client.HighWaters(ctx, string(v.table))
 	if err != nil {
 		return err
 	}
@@ -166,6 +168,12 @@ func (v *view) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	said := func(input []byte) {
+		if err := v.ledger.read(v.name, folded{cluster.TopicIDs[string(v.table)], string(input)}); err != nil {
+			fail(err)
+		}
+	}
+	storage = remembered(storage, said)
 	var listener follower
 	if v.follow != nil {
 		listener = v.follow()
@@ -174,24 +182,24 @@ func (v *view) attempt(ctx context.Context) error {
 	var clients closers // Goka's view never closes the clients it builds
 	defer clients.close()
 	stale := v.metrics.staleRows.WithLabelValues(string(v.table))
-	view, err := goka.NewView(v.client.Brokers(), v.table, v.codec,
+	view, err := goka.NewView(client.Brokers(), v.table, v.codec,
 		goka.WithViewLogger(gokaLogger{v.log}),
 		goka.WithViewHasher(stream.NewHasher),
 		goka.WithViewStorageBuilder(storage),
-		goka.WithViewCallback(v.updated(newUpdater(v.version, stale), listener)),
+		goka.WithViewCallback(v.updated(newUpdater(v.version, stale), listener, said)),
 		goka.WithViewAutoReconnect(),
 		goka.WithViewBackoffBuilder(func() (goka.Backoff, error) {
 			return goka.NewSimpleBackoff(firstBackoff, maxBackoff), nil
 		}),
 		goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer, error) {
-			reader, err := v.client.Reader(brokers, clientID)
+			reader, err := client.Reader(brokers, clientID)
 			if err != nil {
 				return nil, err
 			}
 			return keep(&clients, kafka.Telling(reader, func(err error) { fail(err) }), nil)
 		}),
 		goka.WithViewTopicManagerBuilder(func(brokers []string) (goka.TopicManager, error) {
-			manager, err := v.client.TopicManager(brokers)
+			manager, err := client.TopicManager(brokers)
 			return keep(&clients, manager, err)
 		}),
 	)
@@ -218,49 +226,53 @@ func (v *view) attempt(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	waiter.Add(1)
-	go func() { defer waiter.Done(); v.watchTopic(ctx, cluster, fail) }()
+	wait := follow(ctx, client, fail)
 	err = view.Run(running)
 	told := context.Cause(ctx)
 	fail(nil)
+	wait()
 	waiter.Wait()
-	if kafka.Denied(told) || errors.Is(told, errMadeAnew) || errors.Is(told, store.ErrBroken) {
+	if told != nil && !errors.Is(told, context.Canceled) {
 		return told
 	}
 	return err
 }
 
-// topicCheck is how often a view looks whether its topic is still the same.
-const topicCheck = 5 * time.Second
-
-var errMadeAnew = errors.New("the table's topic was made anew")
-
-// watchTopic tells when the topic was made anew: its offsets began again, and
-// Goka would go on from that of the old one.
-func (v *view) watchTopic(ctx context.Context, was kafka.Cluster, anew func(error)) {
-	rights := stream.RightsOf("api", string(v.table))
-	tick := time.NewTicker(topicCheck)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		is, err := v.client.Inspect(ctx, stream.TopicsIn(rights))
-		if err == nil && is.TopicIDs[string(v.table)] != was.TopicIDs[string(v.table)] {
-			anew(errMadeAnew)
-			return
-		}
+// remembered tells what the storages that b builds say of their table's input, as they
+// open: its record is read once, by an earlier run perhaps.
+func remembered(b storage.Builder, said func(input []byte)) storage.Builder {
+	return func(topic string, partition int32) (storage.Storage, error) {
+		s, err := b(topic, partition)
+		return rememberedStorage{s, said}, err
 	}
+}
+
+type rememberedStorage struct {
+	storage.Storage
+	said func(input []byte)
+}
+
+func (s rememberedStorage) Open() error {
+	if err := s.Storage.Open(); err != nil {
+		return err
+	}
+	input, err := s.Get(stream.InputKey)
+	if input != nil {
+		s.said(input)
+	}
+	return err
 }
 
 // updated applies a record, tells listener, if there is one, and wakes those
 // who wait for its wallet.
-func (v *view) updated(keep updater, listener follower) goka.UpdateCallback {
+func (v *view) updated(keep updater, listener follower, said func(input []byte)) goka.UpdateCallback {
 	return func(ctx goka.UpdateContext, s storage.Storage, key string, value []byte) error {
 		if stream.Reserved(key) {
-			return nil
+			if key != stream.InputKey {
+				return nil
+			}
+			said(value)
+			return s.Set(key, value)
 		}
 		was, show := v.tell.before(s, key)
 		verdict, err := keep(s, key, value)

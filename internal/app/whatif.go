@@ -76,7 +76,7 @@ func runWhatIf(ctx context.Context, rt *Runtime, cmd Command) error {
 	began := time.Now()
 	show, end := rt.progress("whatif", "deposits")
 	q.Progress = show
-	answer, err := q.Ask(ctx, rt.client)
+	answer, err := q.Ask(ctx, rt.client.In(cluster))
 	end()
 	if err != nil {
 		return fmt.Errorf("whatif: %w", err)

@@ -22,6 +22,26 @@ func startBroker(t testing.TB) string {
 	return b.Addr()
 }
 
+// startReplaceable is startBroker; replace puts another cluster in its place, on the same
+// address.
+func startReplaceable(t testing.TB) (addr string, replace func()) {
+	t.Helper()
+	start := func(addr string) *broker.Broker {
+		b, err := broker.Start(context.Background(), t.TempDir(), addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	b := start("127.0.0.1:0")
+	t.Cleanup(func() { b.Close() })
+	return b.Addr(), func() {
+		addr := b.Addr()
+		b.Close()
+		b = start(addr)
+	}
+}
+
 // TestOtherCluster: local state of one cluster is neither used nor in the way
 // on another, and is there again on the first.
 func TestOtherCluster(t *testing.T) {

@@ -4,7 +4,9 @@ package flowtest
 
 import (
 	"context"
+	"net"
 	"os"
+	"strconv"
 	"testing"
 
 	"coinbit/internal/kafkatest"
@@ -22,4 +24,32 @@ func startBroker(t testing.TB) string {
 	}
 	t.Cleanup(cluster.Stop)
 	return cluster.Bootstrap()
+}
+
+// startReplaceable starts a real Kafka; replace puts another cluster in its place, on
+// the same address.
+func startReplaceable(t testing.TB) (addr string, replace func()) {
+	t.Helper()
+	start := func(port int) *kafkatest.Cluster {
+		cluster, err := kafkatest.Start(context.Background(), kafkatest.Options{Dir: t.TempDir(), Brokers: 1, Port: port})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cluster
+	}
+	cluster := start(0)
+	t.Cleanup(func() { cluster.Stop() })
+	addr = cluster.Bootstrap()
+	return addr, func() {
+		_, text, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster.Stop()
+		cluster = start(port)
+	}
 }

@@ -64,6 +64,7 @@ func (c *Client) who() string {
 var operations = map[string]sarama.AclOperation{
 	stream.Read: sarama.AclOperationRead, stream.Write: sarama.AclOperationWrite,
 	stream.Create: sarama.AclOperationCreate, stream.Describe: sarama.AclOperationDescribe,
+	stream.DescribeConfigs: sarama.AclOperationDescribeConfigs,
 }
 
 // lacking are the rights on topics that Kafka says it does not grant. A broker

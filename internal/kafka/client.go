@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -41,11 +42,14 @@ type Client struct {
 	// subject and validUntil are of the client's certificate.
 	subject, validUntil string
 	log                 *slog.Logger
+	said                *sync.Map // warnings, as keys: each is said once
+	// cluster is the one that this client is for, see In; nil: whichever answers.
+	cluster *Cluster
 }
 
 // NewClient reads the TLS files of s. Errors name the setting at fault.
 func NewClient(s Settings, log *slog.Logger) (*Client, error) {
-	c := &Client{settings: s, log: log}
+	c := &Client{settings: s, log: log, said: new(sync.Map)}
 	if s.TLSCA == "" && s.TLSCert == "" {
 		return c, nil
 	}
@@ -94,7 +98,10 @@ func (c *Client) base(clientID string) *sarama.Config {
 	cfg.Metadata.Retry.Max = 3
 	cfg.Metadata.Retry.Backoff = retryBackoff
 	cfg.Net.DialTimeout = dialTimeout
-	if c.tls != nil {
+	switch {
+	case c.cluster != nil:
+		cfg.Net.Proxy.Enable, cfg.Net.Proxy.Dialer = true, guardDialer{c, cfg}
+	case c.tls != nil:
 		cfg.Net.TLS.Enable = true
 		cfg.Net.TLS.Config = c.tls
 	}
@@ -118,7 +125,7 @@ func (c *Client) groupConfig(clientID string) *sarama.Config {
 	cfg.Consumer.Group.ResetInvalidOffsets = false
 	cfg.Consumer.Group.Session.Timeout = sessionTimeout
 	cfg.Consumer.Group.Heartbeat.Interval = sessionTimeout / 4
-	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategy{goka.CopartitioningStrategy, c}}
 	cfg.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
 	cfg.Consumer.Return.Errors = true
 	cfg.Consumer.Retry.Backoff = 500 * time.Millisecond
@@ -152,15 +159,23 @@ func (c *Client) TopicManager(brokers []string) (goka.TopicManager, error) {
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
-	return topicManager{tm}, nil
+	return topicManager{tm, c}, nil
 }
 
 // topicManager leaves topics to Ensure. Goka's would also read their
 // configuration, which takes a right of its own.
-type topicManager struct{ goka.TopicManager }
+type topicManager struct {
+	goka.TopicManager
+	client *Client
+}
 
 func (topicManager) EnsureTableExists(string, int) error  { return nil }
 func (topicManager) EnsureStreamExists(string, int) error { return nil }
+
+func (m topicManager) Partitions(topic string) ([]int32, error) {
+	partitions, err := m.TopicManager.Partitions(topic)
+	return m.client.inUse(topic, partitions), err
+}
 
 // Probe answers nil when a broker answers a metadata request within about
 // dialTimeout, else an error that wraps ErrUnreachable.

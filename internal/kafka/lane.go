@@ -562,7 +562,7 @@ func tooLarge(err error) bool {
 // retriable tells whether the same request may yet succeed; what is no answer of
 // a broker is a matter of the network.
 func retriable(err error) bool {
-	if errors.Is(err, sarama.ErrClosedClient) {
+	if errors.Is(err, sarama.ErrClosedClient) || errors.Is(err, ErrMoved) {
 		return false
 	}
 	var refused sarama.KError

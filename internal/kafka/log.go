@@ -33,6 +33,7 @@ func (c *Client) LogWriter(ctx context.Context, clientID, topic string, partitio
 	if err != nil {
 		return nil, err
 	}
+	w.confirm = c.cluster != nil
 	origin := newOrigin()
 	number := func(value []byte, sequence uint64) []byte { return stream.NumberDeposit(value, origin, sequence) }
 	if err := w.openAll(ctx, partitions, number); err != nil {

@@ -14,39 +14,27 @@ type Monitor struct{ away atomic.Bool }
 // Away tells whether the last probe failed.
 func (m *Monitor) Away() bool { return m.away.Load() }
 
-const (
-	monitorInterval = time.Second
-	// monitorMisses in a row mean away: one slow answer is no outage.
-	monitorMisses = 2
-)
+// monitorMisses in a row mean away: one slow answer is no outage.
+const monitorMisses = 2
 
-// Run probes until ctx is done and logs each change of state once.
-func (m *Monitor) Run(ctx context.Context, c *Client, log *slog.Logger) {
-	tick := time.NewTicker(monitorInterval)
-	defer tick.Stop()
+// Run asks until ctx is done and logs each change of state once. It returns early, with
+// an error that wraps ErrMoved, when the cluster is not c's any more.
+func (m *Monitor) Run(ctx context.Context, c *Client, log *slog.Logger) error {
+	m.away.Store(false) // who runs it has just been answered
 	misses := 0
 	var since time.Time
-	for {
-		err := c.Probe(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
+	return c.Follow(ctx, func(err error) {
+		if err == nil {
 			misses = 0
 			if m.away.CompareAndSwap(true, false) {
 				log.Info("kafka is back, deposits are taken again", "after", time.Since(since).Round(time.Millisecond))
 			}
-		default:
-			misses++
-			if misses >= monitorMisses && m.away.CompareAndSwap(false, true) {
-				since = time.Now()
-				log.Warn("kafka is away, deposits are refused", "err", err)
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
 			return
 		}
-	}
+		misses++
+		if misses >= monitorMisses && m.away.CompareAndSwap(false, true) {
+			since = time.Now()
+			log.Warn("kafka is away, deposits are refused", "err", err)
+		}
+	})
 }

@@ -37,7 +37,10 @@ func (c *Client) Holds(ctx context.Context, f *Inflight, topic string, partition
 
 // HighWaters is the high watermark of each partition.
 func (c *Client) HighWaters(ctx context.Context, topic string) (map[int32]int64, error) {
-	return c.highWaters(ctx, topic, func(client sarama.Client) ([]int32, error) { return client.Partitions(topic) })
+	return c.highWaters(ctx, topic, func(client sarama.Client) ([]int32, error) {
+		partitions, err := client.Partitions(topic)
+		return c.inUse(topic, partitions), err
+	})
 }
 
 func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Client) ([]int32, error)) (map[int32]int64, error) {
@@ -151,6 +154,7 @@ func (c *Client) Committed(ctx context.Context, group, topic string) (map[int32]
 		if err != nil {
 			return nil, err
 		}
+		partitions = c.inUse(topic, partitions)
 		res, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
 		if errors.Is(err, sarama.ErrGroupAuthorizationFailed) {
 			return nil, c.denied(stream.Right{Operation: stream.Describe, Resource: stream.GroupResource, Name: group})

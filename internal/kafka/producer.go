@@ -28,6 +28,7 @@ func (c *Client) Producer(ctx context.Context, clientID, topic string) (*Produce
 		return nil, err
 	}
 	all, err := w.client.Partitions(topic)
+	all = c.inUse(topic, all)
 	if err == nil {
 		err = w.openAll(ctx, int32(len(all)), nil) //nolint:gosec // far below
 	}

@@ -388,7 +388,7 @@ func TestRequestIsBounded(t *testing.T) {
 	}
 	n := 0
 	for rest := jobs; len(rest) > 0; n++ {
-		rest = w.request(rest)
+		rest = w.request(rest, new(confirmation))
 	}
 	if n < 2 {
 		t.Errorf("%d requests for %d MiB", n, 4*partitions)

@@ -36,6 +36,7 @@ func (c *Client) Sights(ctx context.Context, topics map[string]string) (map[stri
 		newest := make(map[string]map[int32]int64)
 		for group, topic := range topics {
 			partitions, err := client.Partitions(topic)
+			partitions = c.inUse(topic, partitions)
 			s := Sight{Err: err}
 			if err == nil {
 				newest[topic] = make(map[int32]int64, len(partitions))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -15,21 +14,6 @@ import (
 
 // ErrLayout says that topics do not fit each other; no retry mends that.
 var ErrLayout = errors.New("topics are not co-partitioned")
-
-// Cluster is what a service must know of the cluster before it starts.
-type Cluster struct {
-	// ID is the cluster's own id.
-	ID string
-	// TopicIDs tell a topic from a later one of the same name.
-	TopicIDs map[string]string
-	// Layouts are the topics' own.
-	Layouts map[string]Layout
-	// Partitions is the partition count of every co-partitioned topic.
-	Partitions int32
-}
-
-// Layout is how a topic is spread.
-type Layout struct{ Partitions, Replicas int }
 
 // Ensure creates the topics that are missing, and checks the others and that
 // Kafka grants rights. When nothing is missing it needs no right to create.
@@ -50,33 +34,102 @@ func (c *Client) ensure(topics []stream.Topic, partitions int32, replication int
 	if err != nil {
 		return Cluster{}, err
 	}
-	var created []string
+	if partitions, err = countFor(client, meta, topics, partitions); err != nil {
+		return Cluster{}, err
+	}
+	wait := false
 	for _, t := range topics {
-		if found(meta, t.Name) != nil {
+		if m := topicIn(meta, t.Name); m != nil {
+			wait = wait || leaderless(m) != nil
 			continue
 		}
-		detail := c.detail(t, partitions, replication, len(meta.Brokers))
-		err := admin.CreateTopic(t.Name, detail, false)
-		switch {
-		case err == nil:
-			created = append(created, t.Name)
-			c.log.Info("topic created", "topic", t.Name, "partitions", partitions, "replication_factor", detail.ReplicationFactor)
-		case errors.Is(err, sarama.ErrTopicAlreadyExists): // another service was faster
-			created = append(created, t.Name)
-		case Denied(err):
-			return Cluster{}, &denial{fmt.Sprintf("topic %s does not exist, and %s lacks Create on it: an admin creates all topics with -service=topics",
-				t.Name, c.who())}
-		default:
-			return Cluster{}, fmt.Errorf("create topic %s (PARTITIONS=%d, REPLICATION_FACTOR=%d): %w",
-				t.Name, partitions, detail.ReplicationFactor, err)
+		if err := c.create(admin, t, partitions, replication, len(meta.Brokers)); err != nil {
+			return Cluster{}, err
 		}
+		wait = true
 	}
-	if len(created) > 0 {
+	if wait {
 		if meta, err = c.awaitTopics(client, topics); err != nil {
 			return Cluster{}, err
 		}
 	}
-	return describe(meta, topics)
+	cluster, err := describe(meta, topics)
+	if err == nil {
+		err = extrasEmpty(client, cluster)
+	}
+	if err == nil {
+		err = c.readSettings(admin, topics, &cluster)
+	}
+	if err == nil {
+		c.warnOfReplicas(cluster, replication, len(meta.Brokers))
+	}
+	return cluster, err
+}
+
+func (c *Client) create(admin sarama.ClusterAdmin, t stream.Topic, partitions int32, replication int16, brokers int) error {
+	detail := c.detail(t, partitions, replication, brokers)
+	err := admin.CreateTopic(t.Name, detail, false)
+	switch {
+	case err == nil:
+		c.log.Info("topic created", "topic", t.Name, "partitions", partitions, "replication_factor", detail.ReplicationFactor)
+		return nil
+	case errors.Is(err, sarama.ErrTopicAlreadyExists): // another service was faster
+		return nil
+	case Denied(err):
+		return &denial{fmt.Sprintf("topic %s does not exist, and %s lacks Create on it: an admin creates all topics with -service=topics",
+			t.Name, c.who())}
+	}
+	return fmt.Errorf("create topic %s (PARTITIONS=%d, REPLICATION_FACTOR=%d): %w",
+		t.Name, partitions, detail.ReplicationFactor, err)
+}
+
+// foldAnew is how the tables are made from the logs again.
+const foldAnew = "stop all services, delete the topics balance-table, threshold-table and flagger-table and the offsets of " +
+	"the groups balance, threshold and flagger, and start again (never delete deposit or flag_wallet: they are the record)"
+
+// FoldAnew says how the tables are made from the logs again.
+func FoldAnew() string { return foldAnew }
+
+// countFor is how many partitions a topic that is missing gets: as many as the tables
+// that are there, else as PARTITIONS says. It is an error if the logs that are there do
+// not go with that, or if a log is gone while a table that is folded from it is there.
+func countFor(client sarama.Client, meta *sarama.MetadataResponse, topics []stream.Topic, partitions int32) (int32, error) {
+	for _, t := range topics {
+		if m := topicIn(meta, t.Name); m != nil && t.Folded() {
+			return int32(len(m.Partitions)), logGone(meta, topics) //nolint:gosec // far below
+		}
+	}
+	for _, t := range topics {
+		m := topicIn(meta, t.Name)
+		if m == nil || !t.Copartitioned || len(m.Partitions) == int(partitions) {
+			continue
+		}
+		unused := error(nil)
+		if len(m.Partitions) > int(partitions) {
+			unused = unusedEmpty(client, t.Name, partitions, int32(len(m.Partitions))) //nolint:gosec // far below
+		}
+		if len(m.Partitions) < int(partitions) || errors.Is(unused, ErrLayout) {
+			return 0, fmt.Errorf("%w: %s has %d partitions, PARTITIONS is %d: start with PARTITIONS=%[3]d",
+				ErrLayout, t.Name, len(m.Partitions), partitions)
+		}
+		if unused != nil {
+			return 0, unused
+		}
+	}
+	return partitions, nil
+}
+
+// logGone is an error if a log is not there while a table that is folded from it is.
+func logGone(meta *sarama.MetadataResponse, topics []stream.Topic) error {
+	for _, t := range topics {
+		for _, table := range folded(t) {
+			if topicIn(meta, t.Name) == nil && topicIn(meta, table) != nil {
+				return fmt.Errorf("topic %s is gone, but %s, which is folded from it, is there: restore %[1]s; nothing makes it anew. "+
+					"To begin a new ledger, delete every topic of the suite and the offsets of its groups", t.Name, table)
+			}
+		}
+	}
+	return nil
 }
 
 // Inspect is Ensure for those that only read: a topic that is missing is an error.
@@ -92,16 +145,22 @@ func (c *Client) Inspect(ctx context.Context, topics []stream.Topic, rights ...s
 			return Cluster{}, err
 		}
 		for _, t := range topics {
-			if found(meta, t.Name) == nil {
+			if topicIn(meta, t.Name) == nil {
 				return Cluster{}, fmt.Errorf("topic %s is not there: BROKER names another cluster, or no service has run on it yet", t.Name)
 			}
 		}
-		return describe(meta, topics)
+		cluster, err := describe(meta, topics)
+		if err == nil {
+			err = extrasEmpty(client, cluster)
+		}
+		return cluster, err
 	})
 }
 
 // detail is the creation request of t: the replication factor is the smaller of
-// 3 and the number of brokers unless it was given.
+// 3 and the number of brokers unless it was given. With more than one replica a record
+// must be on two before it counts: with two replicas deposits then stop while a broker
+// is away, which is better than a 200 for what is on one disk alone.
 func (c *Client) detail(t stream.Topic, partitions int32, replication int16, brokers int) *sarama.TopicDetail {
 	if replication == 0 {
 		replication = int16(min(3, brokers)) //nolint:gosec // at most 3
@@ -110,7 +169,7 @@ func (c *Client) detail(t stream.Topic, partitions int32, replication int16, bro
 	for k, v := range t.Config {
 		entries[k] = &v
 	}
-	if replication == 3 {
+	if replication > 1 {
 		two := strconv.Itoa(2)
 		entries["min.insync.replicas"] = &two
 	}
@@ -122,11 +181,13 @@ func (c *Client) awaitTopics(client sarama.Client, topics []stream.Topic) (*sara
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		meta, err := c.metadata(client, topics)
-		if err == nil && !slices.ContainsFunc(topics, func(t stream.Topic) bool { return found(meta, t.Name) == nil }) {
-			return meta, nil
+		if err == nil {
+			if err = ledAll(meta, topics); err == nil {
+				return meta, nil
+			}
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%w: created topics have no leader after 10s", ErrUnreachable)
+			return nil, err
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -163,48 +224,99 @@ func (c *Client) metadata(client sarama.Client, topics []stream.Topic) (*sarama.
 	return meta, nil
 }
 
-// found is the metadata of a topic that is there with all its leaders, else nil.
-func found(meta *sarama.MetadataResponse, name string) *sarama.TopicMetadata {
+// topicIn is the metadata of a topic that is there, else nil.
+func topicIn(meta *sarama.MetadataResponse, name string) *sarama.TopicMetadata {
 	for _, t := range meta.Topics {
-		if t.Name != name || !errors.Is(t.Err, sarama.ErrNoError) || len(t.Partitions) == 0 {
-			continue
+		if t.Name == name && len(t.Partitions) > 0 {
+			return t
 		}
-		for _, p := range t.Partitions {
-			if p.Leader < 0 {
-				return nil
-			}
-		}
-		return t
 	}
 	return nil
 }
 
-// describe checks that all co-partitioned topics agree.
-func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, error) {
-	cluster := Cluster{TopicIDs: make(map[string]string, len(topics)), Layouts: make(map[string]Layout, len(topics))}
-	if meta.ClusterID != nil {
-		cluster.ID = *meta.ClusterID
-	}
-	var first string
-	for _, t := range topics {
-		m := found(meta, t.Name)
-		if m == nil {
-			return Cluster{}, fmt.Errorf("%w: topic %s has no leader", ErrUnreachable, t.Name)
+// leaderless is a partition that has no leader, nil if there is none.
+func leaderless(t *sarama.TopicMetadata) *sarama.PartitionMetadata {
+	for _, p := range t.Partitions {
+		if p.Leader < 0 {
+			return p
 		}
+	}
+	return nil
+}
+
+// ledAll is nil when every topic is there and each of its partitions has a leader.
+func ledAll(meta *sarama.MetadataResponse, topics []stream.Topic) error {
+	for _, t := range topics {
+		m := topicIn(meta, t.Name)
+		if m == nil {
+			return fmt.Errorf("%w: topic %s is not there yet", ErrUnreachable, t.Name)
+		}
+		if p := leaderless(m); p != nil {
+			return fmt.Errorf("%w: partition %d of %s has no leader: start one of the brokers that hold it, %v",
+				ErrUnreachable, p.ID, t.Name, p.Replicas)
+		}
+	}
+	return nil
+}
+
+// describe checks that all co-partitioned topics agree. A log may have more partitions
+// than the tables: some that were added later, which are not in use.
+func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, error) {
+	if err := ledAll(meta, topics); err != nil {
+		return Cluster{}, err
+	}
+	cluster := Cluster{ID: clusterID(meta), TopicIDs: make(map[string]string, len(topics)), Layouts: make(map[string]Layout, len(topics))}
+	var least string
+	for _, t := range topics {
+		m := topicIn(meta, t.Name)
 		cluster.TopicIDs[t.Name] = m.Uuid.String()
-		cluster.Layouts[t.Name] = Layout{len(m.Partitions), len(m.Partitions[0].Replicas)}
-		if !t.Copartitioned {
+		cluster.Layouts[t.Name] = Layout{len(m.Partitions), len(m.Partitions[0].Replicas), t.Copartitioned}
+		if n := int32(len(m.Partitions)); t.Copartitioned && (least == "" || n < cluster.Partitions) { //nolint:gosec // far below
+			least, cluster.Partitions = t.Name, n
+		}
+	}
+	for _, t := range topics {
+		n := cluster.Layouts[t.Name].Partitions
+		if !t.Copartitioned || n == int(cluster.Partitions) || !t.Folded() {
 			continue
 		}
-		n := int32(len(m.Partitions)) //nolint:gosec // far below
-		if first == "" {
-			first, cluster.Partitions = t.Name, n
-		}
-		if n != cluster.Partitions {
-			return Cluster{}, fmt.Errorf("%w: %s has %d partitions, %s has %d; "+
-				"delete the one that is wrong and start with PARTITIONS set to the other's count",
-				ErrLayout, first, cluster.Partitions, t.Name, n)
-		}
+		return Cluster{}, fmt.Errorf("%w: %s has %d partitions, %s has %d; the tables can be made anew: %s, with PARTITIONS set to "+
+			"the count that the deposits were made with", ErrLayout, least, cluster.Partitions, t.Name, n, foldAnew)
 	}
 	return cluster, nil
+}
+
+// extrasEmpty is unusedEmpty for all topics of a cluster.
+func extrasEmpty(client sarama.Client, cluster Cluster) error {
+	for topic, l := range cluster.Layouts {
+		if !l.Copartitioned {
+			continue
+		}
+		if err := unusedEmpty(client, topic, cluster.Partitions, int32(l.Partitions)); err != nil { //nolint:gosec // far below
+			return err
+		}
+	}
+	return nil
+}
+
+// unusedEmpty is an error when a partition that is not in use, of those from n on, holds
+// a record: nobody would read it.
+func unusedEmpty(client sarama.Client, topic string, n, partitions int32) error {
+	for p := n; p < partitions; p++ {
+		oldest, err := client.GetOffset(topic, p, sarama.OffsetOldest)
+		if err != nil {
+			return fmt.Errorf("%s/%d: %w", topic, p, err)
+		}
+		newest, err := client.GetOffset(topic, p, sarama.OffsetNewest)
+		if err != nil {
+			return fmt.Errorf("%s/%d: %w", topic, p, err)
+		}
+		if oldest != newest {
+			return fmt.Errorf("%w: %s has %d partitions, of which %d are in use, and %[2]s/%[5]d holds %[6]d records that nobody would read: "+
+				"read them with kcat, take them away with kafka-delete-records.sh, and deposit them anew through the API "+
+				"(keep the topic: it is the record)",
+				ErrLayout, topic, partitions, n, p, newest-oldest)
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -85,25 +86,111 @@ func TestEnsureAllAtOnce(t *testing.T) {
 	}
 }
 
+// deposit was there before, with another count than PARTITIONS.
 func TestEnsureMismatch(t *testing.T) {
 	c := newClient(t, startBroker(t))
-	one := []stream.Topic{{Name: "deposit", Copartitioned: true}}
-	_, err := c.Ensure(within(t), one, 4, 0)
+	_, err := c.Ensure(within(t), stream.Topics()[:1], 4, 0)
 	must(t, err)
 	_, err = c.Ensure(within(t), stream.Topics(), 8, 0)
-	if !errors.Is(err, ErrLayout) || errors.Is(err, ErrUnreachable) {
+	if !errors.Is(err, ErrLayout) || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "deposit has 4 partitions, PARTITIONS is 8: start with PARTITIONS=4") {
 		t.Fatalf("got %v, want ErrLayout", err)
 	}
-	for _, want := range []string{"deposit has 4 partitions", "flag_wallet has 8", "PARTITIONS"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not say %q", err, want)
-		}
+	if ends, err := c.HighWaters(within(t), "flag_wallet"); err == nil {
+		t.Errorf("a topic was made that does not fit: %v", ends)
 	}
 	// A topic that need not fit may differ.
-	cluster, err := c.Ensure(within(t), []stream.Topic{{Name: "deposit", Copartitioned: true}, {Name: "free"}}, 3, 0)
+	cluster, err := c.Ensure(within(t), []stream.Topic{stream.Topics()[0], {Name: "free"}}, 4, 0)
 	must(t, err)
 	if cluster.Partitions != 4 {
 		t.Errorf("%+v", cluster)
+	}
+}
+
+func topicAdmin(t *testing.T, c *Client) sarama.ClusterAdmin {
+	t.Helper()
+	admin, err := sarama.NewClusterAdmin(c.Brokers(), c.base("coinbit-test"))
+	must(t, err)
+	t.Cleanup(func() { _ = admin.Close() })
+	return admin
+}
+
+// Partitions that somebody added to the logs are not in use while they are empty. What
+// is in one is named, and nobody is told to delete a log.
+func TestPartitionsAdded(t *testing.T) {
+	c := newClient(t, startBroker(t))
+	_, err := c.Ensure(within(t), stream.Topics(), 4, 0)
+	must(t, err)
+	admin := topicAdmin(t, c)
+	must(t, admin.CreatePartitions("deposit", 6, nil, false))
+	must(t, admin.CreatePartitions("flag_wallet", 9, nil, false))
+	cluster, err := c.Ensure(within(t), stream.Topics(), 4, 0)
+	must(t, err)
+	if cluster.Partitions != 4 || cluster.Layouts["deposit"].Partitions != 6 {
+		t.Fatalf("%+v", cluster)
+	}
+	in := c.In(cluster)
+	ends, err := in.HighWaters(within(t), "deposit")
+	must(t, err)
+	if len(ends) != 4 {
+		t.Errorf("%v", ends)
+	}
+	for i := range 50 { // all records go where they went before
+		key := fmt.Sprint("k", i)
+		if _, err := in.Send(within(t), "flag_wallet", key, []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := c.HighWaters(within(t), "flag_wallet")
+	must(t, err)
+	for p, end := range all {
+		if p >= 4 && end > 0 {
+			t.Errorf("flag_wallet/%d has %d records", p, end)
+		}
+	}
+	// The tables gone, PARTITIONS says how many were in use.
+	for _, g := range stream.Groups() {
+		must(t, admin.DeleteTopic(string(g.Table())))
+	}
+	if cluster, err = c.Ensure(within(t), stream.Topics(), 4, 0); err != nil || cluster.Partitions != 4 {
+		t.Fatalf("%+v, %v", cluster, err)
+	}
+
+	cfg := c.base("coinbit-test")
+	cfg.Producer.Partitioner, cfg.Producer.Return.Successes = sarama.NewManualPartitioner, true
+	p, err := sarama.NewSyncProducer(c.Brokers(), cfg)
+	must(t, err)
+	_, _, err = p.SendMessage(&sarama.ProducerMessage{Topic: "deposit", Partition: 5, Key: sarama.StringEncoder("a"), Value: sarama.StringEncoder("b")})
+	must(t, errors.Join(err, p.Close()))
+	for _, look := range []func() error{
+		func() error { _, err := c.Ensure(within(t), stream.Topics(), 4, 0); return err },
+		func() error { _, err := c.Inspect(within(t), stream.Topics()); return err },
+	} {
+		err := look()
+		if !errors.Is(err, ErrLayout) || !strings.Contains(err.Error(), "deposit/5 holds 1 records") || !strings.Contains(err.Error(), "keep the topic") {
+			t.Errorf("got %v", err)
+		}
+	}
+	// Without tables that would be the wrong PARTITIONS.
+	for _, g := range stream.Groups() {
+		must(t, admin.DeleteTopic(string(g.Table())))
+	}
+	if _, err := c.Ensure(within(t), stream.Topics(), 4, 0); !errors.Is(err, ErrLayout) || !strings.Contains(err.Error(), "start with PARTITIONS=6") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A log that is gone while its table is there is not made anew.
+func TestLogGone(t *testing.T) {
+	c := newClient(t, startBroker(t))
+	_, err := c.Ensure(within(t), stream.Topics(), 2, 0)
+	must(t, err)
+	must(t, topicAdmin(t, c).DeleteTopic("deposit"))
+	_, err = c.Ensure(within(t), stream.Topics(), 2, 0)
+	if err == nil || !strings.Contains(err.Error(), "topic deposit is gone, but balance-table") || !strings.Contains(err.Error(), "restore deposit") {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := c.HighWaters(within(t), "deposit"); err == nil {
+		t.Error("it was made anew")
 	}
 }
 
@@ -139,7 +226,7 @@ func TestDetail(t *testing.T) {
 		want        int16
 		insync      string
 	}{
-		{0, 1, 1, ""}, {0, 2, 2, ""}, {0, 3, 3, "2"}, {0, 9, 3, "2"}, {1, 9, 1, ""}, {3, 1, 3, "2"}, {5, 9, 5, ""},
+		{0, 1, 1, ""}, {0, 2, 2, "2"}, {0, 3, 3, "2"}, {0, 9, 3, "2"}, {1, 9, 1, ""}, {3, 1, 3, "2"}, {5, 9, 5, "2"},
 	} {
 		topic := stream.Topic{Name: "t", Config: map[string]string{"a": "1", "b": "2"}}
 		d := c.detail(topic, 7, tt.replication, tt.brokers)
@@ -172,7 +259,7 @@ func TestMonitor(t *testing.T) {
 	var m Monitor
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); m.Run(ctx, newClient(t, addr), book.logger()) }()
+	go func() { defer close(done); _ = m.Run(ctx, newClient(t, addr), book.logger()) }()
 	defer func() { cancel(); <-done }()
 	if m.Away() {
 		t.Fatal("away before it was asked")
@@ -196,7 +283,7 @@ func TestMonitorEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var m Monitor
-	m.Run(ctx, newClient(t, nobody(t)), slog.New(slog.DiscardHandler))
+	must(t, m.Run(ctx, newClient(t, nobody(t)), slog.New(slog.DiscardHandler)))
 	if m.Away() {
 		t.Fatal("a probe that was cut off counts")
 	}

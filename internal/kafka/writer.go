@@ -46,6 +46,7 @@ type writer struct {
 	maxQueue int // bytes that wait for a partition before put blocks
 	pace     pace
 	now      func() time.Time // of records; no decision rests on it
+	confirm  bool             // that the topic is the one that it began with
 
 	ctx    context.Context //nolint:containedctx // ended by close
 	cancel context.CancelFunc
@@ -153,7 +154,7 @@ type answer struct {
 // submit hands a flight to the sender of its partition's leader.
 func (w *writer) submit(l *lane, f *flight) chan answer {
 	answers := make(chan answer, 1)
-	leader, err := w.client.Leader(w.topic, l.id)
+	leader, err := w.leader(l.id)
 	if err != nil {
 		answers <- answer{err: err}
 		return answers
@@ -178,6 +179,7 @@ func (w *writer) send(jobs <-chan job) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var waiting []job
+	var confirmed confirmation
 	for {
 		waiting = waiting[:0]
 		select {
@@ -196,7 +198,7 @@ func (w *writer) send(jobs <-chan job) {
 			}
 		}
 		for rest := waiting; len(rest) > 0; {
-			rest = w.request(rest)
+			rest = w.request(rest, &confirmed)
 		}
 	}
 }
@@ -209,7 +211,7 @@ func produceRequest() *sarama.ProduceRequest {
 
 // request sends what waits in the lanes of jobs now: all that came up to here. It
 // returns the jobs for which the request has no room.
-func (w *writer) request(jobs []job) (rest []job) {
+func (w *writer) request(jobs []job, c *confirmation) (rest []job) {
 	req := produceRequest()
 	broker := jobs[len(jobs)-1].leader // the newest of that id
 	sent, records, size := jobs[:0], 0, 0
@@ -230,7 +232,7 @@ func (w *writer) request(jobs []job) (rest []job) {
 	if len(sent) == 0 {
 		return rest
 	}
-	res, err := broker.Produce(req)
+	res, err := w.produce(broker, req, c)
 	w.pace.answered(records)
 	if err != nil {
 		_ = broker.Close() // the next look-up of the leader connects anew

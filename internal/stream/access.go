@@ -25,6 +25,8 @@ const (
 	Write    = "Write"
 	Create   = "Create"
 	Describe = "Describe"
+	// DescribeConfigs is to read the settings of a topic.
+	DescribeConfigs = "DescribeConfigs"
 
 	TopicResource           = "topic"
 	GroupResource           = "group"
@@ -69,6 +71,7 @@ func Rights() []Right {
 		add("verify", Read, TopicResource, t.Name)
 		add("topics", Create, TopicResource, t.Name)
 		add("topics", Describe, TopicResource, t.Name)
+		add("topics", DescribeConfigs, TopicResource, t.Name)
 	}
 	add("whatif", Read, TopicResource, string(DepositStream))
 	add("statement", Read, TopicResource, string(DepositStream))
@@ -77,6 +80,11 @@ func Rights() []Right {
 	add("deadletter", Read, TopicResource, string(FlagWalletDeadLetter))
 	// A removal names the end of the wallet's deposits.
 	add("flag", Describe, TopicResource, string(DepositStream))
+	// Flags name deposits, so the flagger must know which topic they are of.
+	add("flagger", Describe, TopicResource, string(DepositStream))
+	// The tables say how many partitions of the logs are in use.
+	add("whatif", Describe, TopicResource, string(BalanceGroup.Table()))
+	add("statement", Describe, TopicResource, string(BalanceGroup.Table()))
 	for _, g := range Groups() {
 		add(string(g), Read, GroupResource, string(g))
 		add("verify", Describe, GroupResource, string(g))

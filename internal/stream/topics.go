@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,6 +18,11 @@ type Topic struct {
 	Writers []string
 	Readers []string
 	Carries string
+}
+
+// Folded tells whether the topic is a table: it can be made anew from the logs.
+func (t Topic) Folded() bool {
+	return slices.ContainsFunc(Groups(), func(g Group) bool { return t.Name == string(g.Table()) })
 }
 
 // keepForever is the configuration of a log that is the source of truth.

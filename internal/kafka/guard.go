@@ -1,0 +1,101 @@
+package kafka
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// guard is a connection of a client of one cluster. Before it carries the first
+// request that does anything, it asks the broker at its other end for the cluster and
+// the topics; if they are not what they were, nothing is sent.
+//
+// An address may lead to another cluster each time that it is dialled, and sarama
+// dials by itself. Requests name topics, not their ids, and a producer id is a number
+// that another cluster gives too. So this cannot be asked beforehand over another
+// connection: it is asked on the one that is used.
+type guard struct {
+	net.Conn
+	client  *Client
+	timeout time.Duration // of a write
+	checked bool          // by the one who writes; sarama has one at a time
+}
+
+// Write is given a request, or what follows of one. sarama waits for the answers to
+// what comes before the first check, so none is on its way then.
+func (g *guard) Write(p []byte) (int, error) {
+	if !g.checked && !preliminary(p) {
+		if err := g.check(); err != nil {
+			_ = g.Close()
+			return 0, err
+		}
+		g.checked = true
+		_ = g.SetWriteDeadline(time.Now().Add(g.timeout)) // check had its own
+	}
+	return g.Conn.Write(p)
+}
+
+// preliminary tells whether a request only makes the connection: it asks for the
+// versions, or authenticates. Nothing else is allowed before.
+func preliminary(request []byte) bool {
+	const saslHandshake, apiVersions, saslAuthenticate = 17, 18, 36
+	if len(request) < 6 {
+		return false
+	}
+	switch binary.BigEndian.Uint16(request[4:]) { // after the length
+	case saslHandshake, apiVersions, saslAuthenticate:
+		return true
+	}
+	return false
+}
+
+func (g *guard) check() error {
+	cfg := sarama.NewConfig()
+	cfg.Version = g.client.base("").Version
+	cfg.ApiVersionsRequest = false
+	cfg.Net.ReadTimeout, cfg.Net.WriteTimeout = dialTimeout, dialTimeout
+	cfg.Net.Proxy.Enable, cfg.Net.Proxy.Dialer = true, lent{g.Conn}
+	broker := sarama.NewBroker(g.RemoteAddr().String())
+	if err := broker.Open(cfg); err != nil {
+		return err
+	}
+	meta, err := broker.GetMetadata(sarama.NewMetadataRequest(cfg.Version, g.client.followed()))
+	if closed := broker.Close(); err == nil && !errors.Is(closed, sarama.ErrNotConnected) {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	return g.client.cluster.check(meta)
+}
+
+// lent is a connection in the hands of a sarama.Broker that must not close it.
+type lent struct{ net.Conn }
+
+func (lent) Close() error                            { return nil }
+func (l lent) Dial(string, string) (net.Conn, error) { return l, nil }
+
+// guardDialer makes guards. TLS is below them, as they read what is sent.
+type guardDialer struct {
+	client *Client
+	cfg    *sarama.Config
+}
+
+func (d guardDialer) Dial(network, addr string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: d.cfg.Net.DialTimeout, KeepAlive: d.cfg.Net.KeepAlive}
+	var conn net.Conn
+	var err error
+	if d.client.tls != nil {
+		conn, err = tls.DialWithDialer(dialer, network, addr, d.client.tls)
+	} else {
+		conn, err = dialer.Dial(network, addr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &guard{Conn: conn, client: d.client, timeout: d.cfg.Net.WriteTimeout}, nil
+}
