@@ -122,6 +122,7 @@ func (c *Client) groupConfig(clientID string) *sarama.Config {
 	cfg := c.base(clientID)
 	cfg.Consumer.Offsets.Initial = sarama.OffsetOldest
 	cfg.Consumer.Offsets.AutoCommit.Interval = time.Second
+	cfg.Consumer.IsolationLevel = sarama.ReadCommitted // what a transaction of another producer took back was never there
 	cfg.Consumer.Group.ResetInvalidOffsets = false
 	cfg.Consumer.Group.Session.Timeout = sessionTimeout
 	cfg.Consumer.Group.Heartbeat.Interval = sessionTimeout / 4
@@ -133,9 +134,10 @@ func (c *Client) groupConfig(clientID string) *sarama.Config {
 	return cfg
 }
 
-// readerConfig is for table recovery and views.
+// readerConfig is for table recovery, views and scans.
 func (c *Client) readerConfig(clientID string) *sarama.Config {
 	cfg := c.base(clientID)
+	cfg.Consumer.IsolationLevel = sarama.ReadCommitted
 	cfg.Consumer.Return.Errors = true
 	cfg.Consumer.Retry.Backoff = 500 * time.Millisecond
 	// At the end of its table a recovery waits for the fetch that is open.

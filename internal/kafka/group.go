@@ -34,7 +34,7 @@ func (c *Client) GroupBuilder(inflight *Inflight, owner Owner) goka.ConsumerGrou
 			return nil, err
 		}
 		inflight.flow = inner
-		g := &consumerGroup{ConsumerGroup: inner, inflight: inflight, owner: owner, errs: make(chan error), stop: make(chan struct{})}
+		g := &consumerGroup{ConsumerGroup: inner, inflight: inflight, owner: owner, bare: c.bare, errs: make(chan error), stop: make(chan struct{})}
 		g.lacks = c.denied(stream.Right{Operation: stream.Read, Resource: stream.GroupResource, Name: group})
 		g.watcher.Add(1)
 		go g.watch()
@@ -50,6 +50,7 @@ type consumerGroup struct {
 	sarama.ConsumerGroup
 	inflight *Inflight
 	owner    Owner
+	bare     bareFunc
 	errs     chan error // never sent on: Goka only logs what comes
 	stop     chan struct{}
 	watcher  sync.WaitGroup
@@ -105,7 +106,7 @@ const rejoinPause = 50 * time.Millisecond
 // Consume runs sessions until ctx is done or one fails.
 func (g *consumerGroup) Consume(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
 	for {
-		err := g.session(ctx, topics, handler{h, g.inflight, g.owner})
+		err := g.session(ctx, topics, handler{h, g.inflight, g.owner, g.bare})
 		if ctx.Err() != nil {
 			if errors.Is(err, stream.ErrSessionOver) || errors.Is(err, context.Canceled) {
 				return nil
@@ -150,6 +151,7 @@ type handler struct {
 	sarama.ConsumerGroupHandler
 	inflight *Inflight
 	owner    Owner
+	bare     bareFunc
 }
 
 func (h handler) Setup(s sarama.ConsumerGroupSession) error {
@@ -196,5 +198,15 @@ func (h handler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.ConsumerGr
 		return err
 	}
 	h.inflight.claim(c)
+	ctx, cancel := context.WithCancel(s.Context())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		h.inflight.passBare(ctx, s, c, h.bare)
+	}()
+	defer func() {
+		cancel()
+		<-over
+	}()
 	return h.ConsumerGroupHandler.ConsumeClaim(h.inflight.session(s), c)
 }

@@ -151,7 +151,7 @@ func TestHandlerHandsOutTheTracked(t *testing.T) {
 	inner := newFakeSession(1)
 	c := newFakeClaim("deposit", 0, 0)
 	goka := &fakeHandler{t: t, inner: inner}
-	h := handler{goka, f, &fakeOwner{}}
+	h := handler{goka, f, &fakeOwner{}, neverBare}
 	must(t, h.Setup(inner))
 	done := make(chan error, 1)
 	go func() { done <- h.ConsumeClaim(inner, c) }()
@@ -187,7 +187,7 @@ func TestHandlerClaimsFirst(t *testing.T) {
 	inner.claims = map[string][]int32{"deposit": {1, 0}, "flag_wallet": {0, 1}}
 	goka := &fakeHandler{t: t, inner: inner}
 	owner := &fakeOwner{}
-	h := handler{goka, &Inflight{}, owner}
+	h := handler{goka, &Inflight{}, owner, neverBare}
 	must(t, h.Setup(inner))
 	if slices.Sort(owner.claimed); !slices.Equal(owner.claimed, []int32{0, 1}) || goka.calls != 1 {
 		t.Fatalf("claimed %v, %d calls", owner.claimed, goka.calls)
