@@ -3,16 +3,21 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"coinbit/internal/show"
 	"coinbit/internal/stream"
 	"coinbit/internal/verify"
+	"coinbit/internal/wallet"
 )
 
 var teachVerify = []string{
@@ -43,9 +48,9 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 		found = func(d verify.Difference) { _ = lines.Encode(d) } // a closed pipe shows at the end
 	}
 	began := time.Now()
-	show, end := rt.progress("verify", "records")
+	progress, end := rt.progress("verify", "records")
 	report, err := verify.Run(ctx, rt.client.In(cluster), verify.Options{
-		Partitions: cluster.Partitions, Rule: rt.rule(), Found: found, Progress: show,
+		Partitions: cluster.Partitions, Rule: rt.rule(), Found: found, Progress: progress,
 	})
 	end()
 	if err != nil {
@@ -54,27 +59,45 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 	if cmd.JSON {
 		err = lines.Encode(map[string]verify.Report{"report": report})
 	} else {
-		_, err = fmt.Fprintf(rt.stdout, "%d deposits and %d flag events folded, %d rows and %d dead letters compared in %s: %s\n",
-			report.Deposits, report.FlagEvents, report.Rows, report.DeadLetters, time.Since(began).Round(time.Millisecond), verdict(report))
+		_, err = io.WriteString(rt.stdout, verifyText(report, rt.rule(), time.Since(began)))
 	}
 	if err == nil && report.Differences > 0 {
-		err = fmt.Errorf("%d differences", report.Differences)
+		err = errors.New(show.Number(report.Differences, "difference"))
 	}
 	return err
 }
 
-func verdict(r verify.Report) string {
-	s := "all as the logs say"
-	if r.Differences > 0 {
-		s = fmt.Sprintf("%d differences", r.Differences)
+// verifyText says in the end what was compared, and what a person has to judge.
+func verifyText(r verify.Report, rule wallet.Rule, took time.Duration) string {
+	var b strings.Builder
+	for _, d := range r.Doubts {
+		fmt.Fprintf(&b, "in doubt: rule %s is not the one in force, %s; right if it was in force before. It is named by %s",
+			d.Rule, show.Rule(rule), show.Number(d.Rows, "threshold row"))
+		if d.Rows > 0 {
+			fmt.Fprintf(&b, " (one is of %s)", d.FirstRow)
+		}
+		fmt.Fprintf(&b, " and %s", show.Number(d.Crossings, "crossing"))
+		if d.Crossings > 0 {
+			fmt.Fprintf(&b, " (one is %s)", d.FirstCrossing)
+		}
+		b.WriteByte('\n')
 	}
-	if r.OtherRule > 0 {
-		s += fmt.Sprintf("; %d rows carry another rule than THRESHOLD_AMOUNT and ROLLING_PERIOD, and were compared by theirs", r.OtherRule)
+	verdict := "all as the logs say"
+	if r.Differences > 0 {
+		verdict = show.Number(r.Differences, "difference")
+	}
+	if n := len(r.Doubts); n > 0 {
+		verdict += "; " + show.Number(n, "rule") + " in doubt"
 	}
 	if r.Forgetful > 0 {
-		s += fmt.Sprintf("; %d rows have seen more rules than they remember, so their windows were not compared", r.Forgetful)
+		verdict += "; " + show.Number(r.Forgetful, "row") + " with more rules than a row remembers, so without a look at the window"
 	}
-	return s
+	if r.PurgedLetters > 0 {
+		verdict += "; " + show.Number(r.PurgedLetters, "record") + " without a dead letter, where letters were purged"
+	}
+	fmt.Fprintf(&b, "%s and %s folded, %s and %s compared in %s: %s\n", show.Number(r.Deposits, "deposit"), show.Number(r.FlagEvents, "flag event"),
+		show.Number(r.Rows, "row"), show.Number(r.DeadLetters, "dead letter"), took.Round(time.Millisecond), verdict)
+	return b.String()
 }
 
 // progress shows how far long work on many of unit is: a bar with rate and time left where

@@ -63,7 +63,7 @@ func size(b []byte) string {
 	if b == nil {
 		return "none"
 	}
-	return number(len(b), "byte")
+	return Number(len(b), "byte")
 }
 
 // cut is a text for people: printable, and not too long.

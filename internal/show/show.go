@@ -58,8 +58,8 @@ func count[T ~int | ~int64](n T) string {
 	return s
 }
 
-// number is a count and its noun: 1 wallet, 2,000 wallets.
-func number[T ~int | ~int64](n T, noun string) string {
+// Number is a count and its noun: 1 wallet, 2,000 wallets.
+func Number[T ~int | ~int64](n T, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

@@ -71,12 +71,12 @@ func (s *statementText) Close(end replay.Closing, _ time.Duration) error {
 		when = " at " + Clock(s.q.At)
 	}
 	if s.begun {
-		s.f("\n%s: balance%s %s from %s; %s\n", s.q.Wallet, when, end.Balance, number(end.Deposits, "deposit"), flag(end.Flag))
+		s.f("\n%s: balance%s %s from %s; %s\n", s.q.Wallet, when, end.Balance, Number(end.Deposits, "deposit"), flag(end.Flag))
 	} else {
 		s.f("%s: no deposits%s; %s\n", s.q.Wallet, when, flag(end.Flag))
 	}
 	if end.Later > 0 {
-		s.f("%s made later left out\n", number(end.Later, "record"))
+		s.f("%s made later left out\n", Number(end.Later, "record"))
 	}
 	if s.begun {
 		s.f("windows and crossings are by the rule in force now, %s; the flag is as flag_wallet says\n", Rule(s.q.Rule))
@@ -98,7 +98,7 @@ func flag(f wallet.Flag) string {
 			" to " + Clock(e.WindowEnd) + ", tipped by " + position(*e).String()
 	}
 	if f.Removals > 0 {
-		state += ", " + number(int64(f.Removals), "removal") + ", the last at " + Clock(f.LastRemovalAt)
+		state += ", " + Number(int64(f.Removals), "removal") + ", the last at " + Clock(f.LastRemovalAt)
 	}
 	return state
 }

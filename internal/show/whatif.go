@@ -19,11 +19,11 @@ const names = 10
 // each would flag anew or no longer, the first ones by name.
 func WhatIfText(w io.Writer, a replay.Answer, took time.Duration) error {
 	l := &lines{w: w}
-	l.f("%s of %s judged", number(a.Deposits, "deposit"), number(a.Wallets, "wallet"))
+	l.f("%s of %s judged", Number(a.Deposits, "deposit"), Number(a.Wallets, "wallet"))
 	if a.Deposits > 0 {
 		l.f(", made from %s to %s", Clock(a.FirstAt), Clock(a.LastAt))
 	}
-	l.f(" (%s read in %s, %s set aside).\n", number(a.Records, "record"), took.Round(time.Millisecond), count(a.SetAside))
+	l.f(" (%s read in %s, %s set aside).\n", Number(a.Records, "record"), took.Round(time.Millisecond), count(a.SetAside))
 	l.f("Each rule saw the same deposits, the one in force too. What operators raised or removed is left out.\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "rule\tflagged\tnewly\tno longer\t")
@@ -52,7 +52,7 @@ func (l *lines) flags(title string, flags []replay.Flag) {
 	l.f("\n%s:\n", title)
 	for _, f := range flags[:min(names, len(flags))] {
 		l.f("  %s  at %s: %s in %s, tipped by %s\n", f.Wallet, Clock(f.At), f.Evidence.Total,
-			number(int64(f.Evidence.Deposits), "deposit"), position(f.Evidence))
+			Number(int64(f.Evidence.Deposits), "deposit"), position(f.Evidence))
 	}
 	if more := len(flags) - names; more > 0 {
 		l.f("  and %s more: -csv or -json has all\n", count(more))

@@ -37,13 +37,19 @@ func shown(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
 		l := m.Get(f).List()
 		s := fmt.Sprintf("%d values", l.Len())
 		for i := range min(3, l.Len()) {
-			s += fmt.Sprintf(" %v", l.Get(i))
+			if f.Message() != nil {
+				s += fmt.Sprintf(" (%.80v)", l.Get(i).Message().Interface())
+			} else {
+				s += fmt.Sprintf(" %v", l.Get(i))
+			}
 		}
 		return s
 	case f.Message() != nil && !m.Has(f):
 		return "none"
 	case f.Message() != nil:
 		return fmt.Sprintf("%.80v", m.Get(f).Message().Interface())
+	case f.Kind() == protoreflect.BytesKind:
+		return fmt.Sprintf("%x", m.Get(f).Bytes())
 	}
 	return m.Get(f).String()
 }

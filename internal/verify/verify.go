@@ -5,12 +5,14 @@ package verify
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strconv"
 
 	"github.com/IBM/sarama"
 	"google.golang.org/protobuf/proto"
 
-	"coinbit/internal/kafka"
 	"coinbit/internal/pb"
 	"coinbit/internal/replay"
 	"coinbit/internal/stream"
@@ -22,6 +24,8 @@ type Source interface {
 	replay.Source
 	// Committed is the offset that a group goes on from in each partition.
 	Committed(ctx context.Context, group, topic string) (map[int32]int64, error)
+	// LowWaters is the first offset of each partition that is not purged.
+	LowWaters(ctx context.Context, topic string) (map[int32]int64, error)
 }
 
 // Options of Run.
@@ -36,35 +40,21 @@ type Options struct {
 	Progress func(read, of int64)
 }
 
-// Difference is one field that is not what the log demands.
-type Difference struct {
-	Where     string `json:"where"` // a topic
-	Wallet    string `json:"wallet,omitempty"`
-	Partition int32  `json:"partition"`
-	// Offset up to which the row says it has applied its input, or of the record.
-	Offset int64  `json:"offset"`
-	Field  string `json:"field"`
-	Got    string `json:"got"`
-	Want   string `json:"want"`
-}
-
-func (d Difference) String() string {
-	return fmt.Sprintf("%s %d:%d %s: %s is %s, want %s", d.Where, d.Partition, d.Offset, d.Wallet, d.Field, d.Got, d.Want)
-}
-
 // Report says what was compared.
 type Report struct {
 	Deposits    int64 `json:"deposits"`
 	FlagEvents  int64 `json:"flag_events"`
 	Rows        int64 `json:"rows"`
 	DeadLetters int64 `json:"dead_letters"`
-	// OtherRule are rows that carry another rule than the one in force. They are
+	// Doubts are the rules besides the one in force that rows and crossings name. Rows are
 	// compared with a fold under the rules that they name.
-	OtherRule int64 `json:"rows_with_another_rule"`
+	Doubts []Doubt `json:"doubtful_rules"`
 	// Forgetful are rows that have seen more rules than they remember: of them the
 	// account is compared, the window cannot be.
-	Forgetful   int64 `json:"rows_with_forgotten_rules"`
-	Differences int64 `json:"differences"`
+	Forgetful int64 `json:"rows_with_forgotten_rules"`
+	// PurgedLetters are records without a dead letter where some were purged.
+	PurgedLetters int64 `json:"purged_letters"`
+	Differences   int64 `json:"differences"`
 }
 
 const (
@@ -83,6 +73,9 @@ type run struct {
 	ends      map[string]map[int32]int64
 	// dead letters that are there and were not yet asked for
 	dead map[position]bool
+	// starts of the dead letters' partitions: below them, letters were purged
+	starts map[string]map[int32]int64
+	doubts map[wallet.Rule]*Doubt
 }
 
 type position struct {
@@ -102,7 +95,8 @@ type position struct {
 // taken by the time of the last one.
 func Run(ctx context.Context, s Source, o Options) (Report, error) {
 	r := &run{Source: s, Options: o, ctx: ctx, ends: make(map[string]map[int32]int64),
-		committed: make(map[stream.Group]map[int32]int64), dead: make(map[position]bool)}
+		committed: make(map[stream.Group]map[int32]int64), dead: make(map[position]bool),
+		starts: make(map[string]map[int32]int64), doubts: make(map[wallet.Rule]*Doubt)}
 	for _, g := range stream.Groups() {
 		var err error
 		if r.committed[g], err = s.Committed(ctx, string(g), input(g)); err != nil {
@@ -129,10 +123,11 @@ func Run(ctx context.Context, s Source, o Options) (Report, error) {
 	}
 	for at := range r.dead {
 		if at.offset < r.ends[at.topic][at.partition] {
-			r.found(Difference{Where: at.topic, Partition: at.partition, Offset: at.offset,
+			r.found(Difference{Where: at.topic, On: at.topic, Partition: at.partition, Offset: at.offset,
 				Field: "record", Got: "set aside", Want: "applied"})
 		}
 	}
+	r.report.Doubts = r.sorted()
 	return r.report, nil
 }
 
@@ -177,43 +172,6 @@ func (r *run) scan(topic string, partition int32, each func(*sarama.ConsumerMess
 	})
 }
 
-func (r *run) readDeadLetters() error {
-	for _, t := range []string{string(stream.DepositDeadLetter), string(stream.FlagWalletDeadLetter)} {
-		for p := range r.ends[t] {
-			err := r.scan(t, p, func(m *sarama.ConsumerMessage) error {
-				r.report.DeadLetters++
-				h := make(map[string]string)
-				for _, x := range m.Headers {
-					h[string(x.Key)] = string(x.Value)
-				}
-				partition, err := strconv.ParseInt(h[kafka.HeaderPartition], 10, 32)
-				offset, err2 := strconv.ParseInt(h[kafka.HeaderOffset], 10, 64)
-				if err != nil || err2 != nil {
-					r.found(Difference{Where: t, Partition: p, Offset: m.Offset, Field: "source position",
-						Got: strconv.Quote(h[kafka.HeaderPartition] + ":" + h[kafka.HeaderOffset]), Want: "a position"})
-					return nil
-				}
-				r.dead[position{h[kafka.HeaderTopic], int32(partition), offset}] = true
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// aside expects a dead letter for a record, if its group has committed it.
-func (r *run) aside(g stream.Group, m *sarama.ConsumerMessage, reason error) {
-	at := position{m.Topic, m.Partition, m.Offset}
-	if !r.dead[at] && m.Offset < r.committed[g][m.Partition] {
-		r.found(Difference{Where: m.Topic, Wallet: string(m.Key), Partition: m.Partition, Offset: m.Offset,
-			Field: "record", Got: "not set aside", Want: "a dead letter: " + reason.Error()})
-	}
-	delete(r.dead, at)
-}
-
 // partition compares everything about one partition.
 func (r *run) partition(p int32) error {
 	if err := r.fix(tables()...); err != nil {
@@ -234,7 +192,7 @@ func (r *run) partition(p int32) error {
 	if err != nil {
 		return err
 	}
-	return r.foldFlagEvents(p, flags, counters, crossings)
+	return r.foldFlagEvents(p, flags, counters, r.rules(counters), crossings)
 }
 
 // row is the newest record of a wallet in a table.
@@ -264,7 +222,7 @@ func (r *run) rows(g stream.Group, p int32) (map[string]*row, error) {
 		r.report.Rows++
 		if x.load(value); x.message == nil {
 			x.compared, x.behind = true, true
-			r.differs(x, "row", fmt.Sprintf("%.40x", value), "a readable row")
+			r.differs(x, "row", bytesText(value), "a readable row")
 		}
 		if g != stream.ThresholdGroup || x.message == nil {
 			continue
@@ -272,11 +230,40 @@ func (r *run) rows(g stream.Group, p int32) (map[string]*row, error) {
 		if _, known := x.window.RuleAt(x.next); !known {
 			r.report.Forgetful++
 		}
-		if x.window.Rule != r.Rule {
-			r.report.OtherRule++
-		}
 	}
 	return rows, err
+}
+
+// rules is what the counters of a partition say of the rules in force there.
+func (r *run) rules(counters map[string]*row) *named {
+	n := &named{spans: make(map[wallet.Rule]span)}
+	n.spans[r.Rule] = span{math.MaxInt64, math.MaxInt64}
+	for _, walletID := range slices.Sorted(maps.Keys(counters)) {
+		x := counters[walletID]
+		if x.message == nil || x.window.Rule == (wallet.Rule{}) { // with no deposit that was judged
+			continue
+		}
+		for _, rule := range n.add(&x.window) {
+			d := r.doubt(rule)
+			if d == nil {
+				continue
+			}
+			if d.Rows++; d.Rows == 1 {
+				d.FirstRow = fmt.Sprintf("wallet %s, partition %d", x.wallet, x.partition)
+			}
+		}
+	}
+	if s := n.spans[r.Rule]; s.from == math.MaxInt64 { // no row here was judged by it yet
+		n.spans[r.Rule] = span{0, math.MaxInt64}
+	}
+	return n
+}
+
+func bytesText(b []byte) string {
+	if len(b) == 0 {
+		return "empty"
+	}
+	return fmt.Sprintf("%#.40x", b)
 }
 
 // load reads the row, unless the group's processor could not read it either.
@@ -325,8 +312,11 @@ func (r *run) ruleAt(counter *row, offset int64) (rule wallet.Rule, known bool) 
 }
 
 func (r *run) differs(x *row, field, got, want string) {
-	r.found(Difference{Where: string(x.group.Table()), Wallet: x.wallet, Partition: x.partition, Offset: x.next,
-		Field: field, Got: got, Want: want})
+	d := Difference{Where: string(x.group.Table()), Wallet: x.wallet, Partition: x.partition, Field: field, Got: got, Want: want}
+	if x.next > 0 {
+		d.On, d.Offset = input(x.group), x.next-1
+	}
+	r.found(d)
 }
 
 // reach compares a row once its wallet's fold has reached the row's offset. want
@@ -347,7 +337,7 @@ func (r *run) reach(rows map[string]*row, g stream.Group, m *sarama.ConsumerMess
 		if x.message == nil {
 			got = "no row"
 		}
-		r.differs(x, "next_offset", got, fmt.Sprintf("at least %d, which the group has committed", m.Offset+1))
+		r.differs(x, "next_offset", got, fmt.Sprintf("at least %d: the group has committed %s %d:%d", m.Offset+1, m.Topic, m.Partition, m.Offset))
 	}
 	if !x.compared && x.next <= m.Offset {
 		x.compared = true
@@ -413,7 +403,7 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 }
 
 // foldFlagEvents compares flags, and crossings with the events about them.
-func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings map[int64]crossing) error {
+func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, rules *named, crossings map[int64]crossing) error {
 	folds := make(map[string]*wallet.Flag)
 	told := make(map[string]int64) // the latest crossing of each wallet
 	err := r.scan(flagLog, p, func(m *sarama.ConsumerMessage) error {
@@ -425,7 +415,7 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 		}
 		if e.Crossing != nil {
 			told[string(m.Key)] = max(told[string(m.Key)], e.Crossing.Offset+1)
-			r.judge(m, *e.Crossing, counters[string(m.Key)], crossings[e.Crossing.Offset])
+			r.judge(m, *e.Crossing, counters[string(m.Key)], rules, crossings[e.Crossing.Offset])
 		}
 		f := folds[string(m.Key)]
 		if f == nil {
@@ -439,10 +429,12 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 	r.left(flags)
 	// A row keeps its latest crossing: after a crash an earlier one may never be
 	// told, but then the later one is, which raises whatever the earlier would.
-	for offset, c := range crossings {
+	for _, offset := range slices.Sorted(maps.Keys(crossings)) {
+		c := crossings[offset]
 		if told[c.wallet] <= offset && offset < r.committed[stream.ThresholdGroup][p] {
-			r.found(Difference{Where: flagLog, Wallet: c.wallet, Partition: p, Offset: offset,
-				Field: "crossing", Got: "none", Want: fmt.Sprintf("one at deposit %d:%d", p, offset)})
+			r.found(Difference{Where: depositLog, Wallet: c.wallet, On: depositLog, Partition: p, Offset: offset,
+				Field: "its crossing", Got: "not on flag_wallet", Want: fmt.Sprintf("one of %s: %s in %d deposits",
+					ruleText(c.evidence.Rule), c.evidence.Total, c.evidence.Deposits)})
 		}
 	}
 	return err
@@ -451,22 +443,33 @@ func (r *run) foldFlagEvents(p int32, flags, counters map[string]*row, crossings
 // judge holds a crossing that was told against the one that the fold has at its
 // deposit, if any. What lies beyond the wallet's row and what its group has
 // committed may be on its way, and one under another rule may come from an owner
-// that was killed before its row was stored.
-func (r *run) judge(m *sarama.ConsumerMessage, told wallet.Evidence, counter *row, is crossing) {
+// that was killed before its row was stored; but its rule is one that rows name.
+func (r *run) judge(m *sarama.ConsumerMessage, told wallet.Evidence, counter *row, rules *named, is crossing) {
+	if d := r.doubt(told.Rule); d != nil {
+		if d.Crossings++; d.Crossings == 1 {
+			d.FirstCrossing = fmt.Sprintf("%s %d:%d", m.Topic, m.Partition, m.Offset)
+		}
+	}
 	due := r.committed[stream.ThresholdGroup][m.Partition]
 	if counter != nil {
 		due = max(due, counter.next)
 	}
 	rule, known := r.ruleAt(counter, told.Offset)
 	beyond := told.Offset >= r.ends[depositLog][m.Partition]
-	d := Difference{Where: flagLog, Wallet: string(m.Key), Partition: m.Partition, Offset: m.Offset}
+	d := Difference{Where: flagLog, Wallet: string(m.Key), On: flagLog, Partition: m.Partition, Offset: m.Offset}
+	at := fmt.Sprintf("deposit %d:%d", m.Partition, told.Offset)
 	switch {
+	case !beyond && !rules.has(told.Rule, told.Offset):
+		d.Field, d.Got, d.Want = "the crossing's rule", ruleText(told.Rule), "one that rows of this partition name at "+at
+		r.found(d)
 	case !beyond && (told.Offset >= due || !known || told.Rule != rule):
 	case is.wallet != string(m.Key):
-		d.Field, d.Got, d.Want = "crossing", fmt.Sprintf("at deposit %d:%d", m.Partition, told.Offset), "none there"
+		d.Field, d.Got, d.Want = "crossing", "at "+at, "none there"
 		r.found(d)
-	case told != is.evidence:
-		d.Field, d.Got, d.Want = "evidence", fmt.Sprintf("%+v", told), fmt.Sprintf("%+v", is.evidence)
-		r.found(d)
+	default:
+		diff("evidence.", stream.StoreEvidence(&told).ProtoReflect(), stream.StoreEvidence(&is.evidence).ProtoReflect(), func(field, got, want string) {
+			d.Field, d.Got, d.Want = field, got, want
+			r.found(d)
+		})
 	}
 }

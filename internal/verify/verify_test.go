@@ -33,6 +33,7 @@ type world struct {
 	topics    map[string][partitions][]*sarama.ConsumerMessage
 	committed map[string]int64 // by group: how much of every partition; none: all
 	rows      map[string]map[string]proto.Message
+	starts    map[string]int64 // of a topic's partitions: what lies below was purged
 	// lowered is how often the threshold was lowered, at offsets a few apart.
 	lowered int64
 }
@@ -68,8 +69,16 @@ func (w *world) Committed(ctx context.Context, group, topic string) (map[int32]i
 	return all, err
 }
 
+func (w *world) LowWaters(_ context.Context, topic string) (map[int32]int64, error) {
+	starts := map[int32]int64{}
+	for p := range int32(partitions) {
+		starts[p] = w.starts[topic]
+	}
+	return starts, nil
+}
+
 func (w *world) Scan(_ context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error {
-	for _, m := range w.topics[topic][partition][:below] {
+	for _, m := range w.topics[topic][partition][min(w.starts[topic], below):below] {
 		if err := each(m); err != nil {
 			return err
 		}
@@ -264,7 +273,7 @@ func TestEveryFieldIsCompared(t *testing.T) {
 					}
 					v.append(table, stream.Partition(id, partitions), id, encode(t, row))
 					report, found := v.verify()
-					counted := strings.HasPrefix(name, "window.") && report.OtherRule+report.Forgetful > 0 // it names other rules
+					counted := strings.HasPrefix(name, "window.") && len(report.Doubts) > 0 || report.Forgetful > 0 // it names other rules
 					if !counted && !slices.ContainsFunc(found, func(d verify.Difference) bool { return d.Where == table && d.Wallet == id }) {
 						t.Fatalf("seed %d: %s of %s was changed, found %v", seed, name, id, found)
 					}
@@ -299,9 +308,9 @@ func TestDifferences(t *testing.T) {
 					return
 				}
 			}
-		}, "which the group has committed"},
-		"a tombstone": {func(w *world) { w.append("flagger-table", home, "w1", nil) }, "want a readable row"},
-		"garbage":     {func(w *world) { w.append("balance-table", home, "w1", []byte{0xff}) }, "want a readable row"},
+		}, "want at least 6: the group has committed deposit"},
+		"a tombstone": {func(w *world) { w.append("flagger-table", home, "w1", nil) }, "w1: row is empty, want a readable row"},
+		"garbage":     {func(w *world) { w.append("balance-table", home, "w1", []byte{0xff}) }, "w1: row is 0xff, want a readable row"},
 		"a crossing that is none": {func(w *world) {
 			w.append("flag_wallet", home, "w1", crossing(w.t, "w1", 0))
 		}, "crossing is at deposit"},
@@ -318,14 +327,14 @@ func TestDifferences(t *testing.T) {
 					m.Value = encode(w.t, e)
 				}
 			}
-		}, "evidence is"},
+		}, "evidence.deposits is"},
 		"a crossing that is missing": {func(w *world) {
 			for p := range w.topics["flag_wallet"] {
 				logs := w.topics["flag_wallet"]
 				logs[p] = nil
 				w.topics["flag_wallet"] = logs
 			}
-		}, "crossing is none"},
+		}, "its crossing is not on flag_wallet, want one of 10000/2m0s: "},
 		"a dead letter without need": {func(w *world) {
 			for _, m := range w.topics["deposit"][home] {
 				if string(m.Key) == "w1" && m.Value != nil {
@@ -348,6 +357,88 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
+// A rule that the logs cannot vouch for is named, with who names it; one that no row of the
+// partition names is a difference.
+func TestDoubtfulRules(t *testing.T) {
+	forged := wallet.Rule{Threshold: wallet.Amount{Units: 999}, PeriodMs: 20_000}
+	small := func(t *testing.T) *world {
+		w := newWorld(t)
+		w.deposit(&pb.Deposit{WalletId: "w1", Units: 1, AcceptedAtMs: start})
+		w.deposit(&pb.Deposit{WalletId: "w1", Units: 2, AcceptedAtMs: start})
+		w.deposit(&pb.Deposit{WalletId: "w3", Units: 1, AcceptedAtMs: start})
+		return w
+	}
+	altered := func(w *world, change func(c *wallet.Counter)) {
+		c, err := stream.CounterOf(w.rows["threshold-table"]["w1"].(*pb.Counter))
+		w.must(err)
+		change(&c)
+		w.append("threshold-table", home, "w1", encode(w.t, stream.CounterRow(c)))
+	}
+	for name, c := range map[string]struct {
+		spoil func(w *world)
+		found string // none: nothing
+		doubt verify.Doubt
+	}{
+		"nothing": {spoil: func(*world) {}},
+		"a crossing by a rule that nobody knows": {func(w *world) {
+			e := stream.StoreEvidence(&wallet.Evidence{Partition: home, Total: wallet.Amount{Units: 5_000_000}, Deposits: 1, Rule: forged})
+			offset := w.append("flag_wallet", home, "w1", encode(w.t, &pb.FlagEvent{WalletId: "w1", Event: &pb.FlagEvent_Crossing{Crossing: &pb.Crossing{Evidence: e}}}))
+			v, err := stream.ReadFlagEvent(stream.Record{Key: "w1", Partition: home, Offset: offset, Partitions: partitions}, w.topics["flag_wallet"][home][offset].Value)
+			w.must(err)
+			var f wallet.Flag
+			f.Apply(v)
+			w.append("flagger-table", home, "w1", encode(w.t, stream.StoreFlag(f)))
+		}, fmt.Sprintf("flag_wallet %d:0, w1: the crossing's rule is 999/20s, want one that rows of this partition name at deposit %d:0", home, home),
+			verify.Doubt{Rule: "999/20s", Crossings: 1, FirstCrossing: fmt.Sprintf("flag_wallet %d:0", home)}},
+		"a row's rule": {func(w *world) { altered(w, func(c *wallet.Counter) { c.Window.Rule = forged }) }, "",
+			verify.Doubt{Rule: "999/20s", Rows: 1, FirstRow: fmt.Sprintf("wallet w1, partition %d", home)}},
+		"a row's earlier rule": {func(w *world) {
+			altered(w, func(c *wallet.Counter) {
+				c.Window.Past, c.Window.RuleChanges = []wallet.PastRule{{Rule: forged, Upto: 1}}, 1
+			})
+		}, "", verify.Doubt{Rule: "999/20s", Rows: 1, FirstRow: fmt.Sprintf("wallet w1, partition %d", home)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := small(t)
+			w.process()
+			c.spoil(w)
+			report, found := w.verify()
+			if c.found == "" && len(found) > 0 || c.found != "" && (len(found) != 1 || found[0].String() != c.found) {
+				t.Errorf("found %v, want %q", found, c.found)
+			}
+			if want := []verify.Doubt{c.doubt}; (c.doubt != verify.Doubt{}) != (len(report.Doubts) > 0) || len(report.Doubts) > 0 && !slices.Equal(report.Doubts, want) {
+				t.Errorf("in doubt %+v, want %+v", report.Doubts, want)
+			}
+		})
+	}
+}
+
+// What was purged cannot be asked for, and is counted.
+func TestPurgedLetters(t *testing.T) {
+	w := random(t, 4)
+	report, _ := w.verify()
+	w.starts = map[string]int64{"deposit_dead_letter": report.DeadLetters, "flag_wallet_dead_letter": 0}
+	w.topics["deposit_dead_letter"] = [partitions][]*sarama.ConsumerMessage{make([]*sarama.ConsumerMessage, report.DeadLetters), make([]*sarama.ConsumerMessage, report.DeadLetters)}
+	purged, found := w.verify()
+	if len(found) > 0 || purged.PurgedLetters != report.DeadLetters || purged.DeadLetters != 0 {
+		t.Errorf("%+v, found %v", purged, found)
+	}
+}
+
+// A person reads which record is meant, and where it is.
+func TestDifferencesAreReadable(t *testing.T) {
+	for want, d := range map[string]verify.Difference{
+		"balance-table, row up to deposit 0:11655, w1: balance is 5, want 6":     {Where: "balance-table", Wallet: "w1", On: "deposit", Offset: 11655, Field: "balance", Got: "5", Want: "6"},
+		"deposit_dead_letter 0:5: source position is \":\", want a position":     {Where: "deposit_dead_letter", On: "deposit_dead_letter", Offset: 5, Field: "source position", Got: `":"`, Want: "a position"},
+		"flagger-table, partition 1, w1: row is empty, want a readable row":      {Where: "flagger-table", Wallet: "w1", Partition: 1, Field: "row", Got: "empty", Want: "a readable row"},
+		"deposit 0:5, w1: its crossing is not on flag_wallet, want one of 5/10s": {Where: "deposit", Wallet: "w1", On: "deposit", Offset: 5, Field: "its crossing", Got: "not on flag_wallet", Want: "one of 5/10s"},
+	} {
+		if got := d.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // crossing is a message that tells of one at a deposit.
 func crossing(t *testing.T, walletID string, offset int64) []byte {
 	e := &pb.Evidence{Partition: stream.Partition(walletID, partitions), Offset: offset,
@@ -363,7 +454,7 @@ func TestAnotherRule(t *testing.T) {
 	rule.PeriodMs /= 2
 	defer func() { rule.PeriodMs *= 2 }()
 	report, found := w.verify()
-	if report.OtherRule != 6 || report.Forgetful != 0 || len(found) > 0 {
+	if len(report.Doubts) != 1 || report.Doubts[0].Rows != 6 || report.Doubts[0].Rule != "10000/2m0s" || report.Forgetful != 0 || len(found) > 0 {
 		t.Errorf("%+v, found %v", report, found)
 	}
 }
