@@ -122,8 +122,21 @@ func (s service) parse(args []string) (Command, error) {
 	fs := s.flagSet(&cmd)
 	fs.String("service", "", "")
 	err := fs.Parse(args)
+	if err == nil {
+		err = noneEmpty(fs)
+	}
 	if err == nil && s.check != nil {
 		err = s.check(&cmd)
 	}
 	return cmd, err
+}
+
+// noneEmpty refuses a flag that was given with nothing, such as a variable that is not set.
+func noneEmpty(fs *flag.FlagSet) (err error) {
+	fs.Visit(func(f *flag.Flag) {
+		if f.Value.String() == "" {
+			err = fmt.Errorf("-%s: got nothing, takes a value", f.Name)
+		}
+	})
+	return err
 }

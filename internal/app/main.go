@@ -52,6 +52,9 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 		return exitUsage
 	}
 	log := logger(cfg, stderr)
+	for _, warning := range config.Misspelled(environ) {
+		log.Warn(warning)
+	}
 	rt, err := New(cfg, Options{Log: log, Stdout: stdout})
 	if err != nil {
 		fmt.Fprintf(stderr, "coinbit: %v\n", err)

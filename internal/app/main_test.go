@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -100,6 +101,11 @@ func TestCommandLine(t *testing.T) {
 		{"-service=whatif -rule 1/0s", exitUsage, []string{`-rule: got "0s", takes a duration`}},
 		{"-service=whatif -period 10m -from yesterday", exitUsage, []string{`-from: got "yesterday", takes an RFC 3339 time`}},
 		{"-service=whatif -period 10m -from 2026-02-01T00:00:00Z -to 2026-01-01T00:00:00Z", exitUsage, []string{"-from: got 2026-02-01T00:00:00Z, which is not before -to 2026-01-01T00:00:00Z"}},
+		{"-service=whatif -period 10m -from 2026-01-31T00:00:00.0000000001Z", exitUsage, []string{"-from: got", "takes an RFC 3339 time"}},
+		{"-service=statement -wallet w -at=", exitUsage, []string{"-at: got nothing, takes a value"}},
+		{"-service=whatif -period 10m -to=", exitUsage, []string{"-to: got nothing, takes a value"}},
+		{"-service=whatif -rule=", exitUsage, []string{"-rule: got nothing, takes a value"}},
+		{"-service=flag -wallet=", exitUsage, []string{"-wallet: got nothing, takes a value"}},
 		{"-service=whatif -period 10m -csv -json", exitUsage, []string{"-csv and -json: takes one of them"}},
 		{"-service=whatif" + manyRules(17), exitUsage, []string{"-rule: got 17 rules, takes up to 16"}},
 		{"-service=whatif -h", exitOK, []string{"-rule AMOUNT/PERIOD", "coinbit -service=whatif -rule 5000/2m -rule 5000/10m"}},
@@ -132,6 +138,14 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("%q does not say %q:\n%s", c.args, s, stderr.String())
 			}
 		}
+	}
+}
+
+func TestMisspelledSettingIsSaid(t *testing.T) {
+	var stderr syncBuffer
+	Main(context.Background(), []string{"-service=statement", "-wallet", ".bad"}, []string{"TRESHOLD_AMOUNT=5", "PATH=/bin", "PORT=1"}, io.Discard, &stderr)
+	if text := stderr.String(); strings.Count(text, "did you mean") != 1 || !strings.Contains(text, "did you mean THRESHOLD_AMOUNT?") {
+		t.Error(text)
 	}
 }
 
@@ -262,6 +276,30 @@ func get(t *testing.T, url string) string {
 	return string(b)
 }
 
+// recoveryLeft is what the dashboard shows of each partition.
+func recoveryLeft(t *testing.T, metrics string) (left []string) {
+	t.Helper()
+	reached := make(map[string]string)
+	for line := range strings.Lines(metrics) {
+		if labels, value, ok := strings.Cut(strings.TrimPrefix(line, "coinbit_recovery_offset"), " "); ok && strings.HasPrefix(line, "coinbit_recovery_offset") {
+			reached[labels] = value
+		}
+	}
+	for line := range strings.Lines(metrics) {
+		labels, value, ok := strings.Cut(strings.TrimPrefix(line, "coinbit_recovery_target_offset"), " ")
+		if !ok || !strings.HasPrefix(line, "coinbit_recovery_target_offset") {
+			continue
+		}
+		to, err := strconv.Atoi(strings.TrimSpace(value))
+		from, err2 := strconv.Atoi(strings.TrimSpace(reached[labels]))
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		left = append(left, strconv.Itoa(to-from))
+	}
+	return left
+}
+
 // TestAll: one process is enough, another one uses its broker, and everything is
 // there after a restart.
 func TestAll(t *testing.T) {
@@ -315,6 +353,9 @@ func TestAll(t *testing.T) {
 		t.Errorf("health of nothing: exit %d", code)
 	}
 	again := startAll(t, env...)
+	if left := recoveryLeft(t, get(t, "http://"+again.api+"/metrics")); len(left) < 3 || strings.Trim(strings.Join(left, ""), "0") != "" {
+		t.Errorf("recovery has left %v", left)
+	}
 	defer again.end(t)
 	eventually(t, "everything is there again", func() error {
 		if got := get(t, "http://"+again.api+"/api/check/a"); got != `{"wallet_id":"a","balance":0.3,"above_threshold":true}` {

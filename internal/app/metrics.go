@@ -81,7 +81,7 @@ func (c *groupCollector) unset(g stream.Group) {
 var (
 	lagDesc = prometheus.NewDesc("coinbit_lag_messages", "Messages delivered or waiting that are not applied yet.",
 		[]string{"group", "topic", "partition"}, nil)
-	recoveredDesc = prometheus.NewDesc("coinbit_recovery_offset", "Changelog offset that recovery of a partition has reached.",
+	recoveredDesc = prometheus.NewDesc("coinbit_recovery_offset", "Changelog offset that recovery of a partition has reached: its target once it has ended.",
 		[]string{"group", "partition"}, nil)
 	recoverToDesc = prometheus.NewDesc("coinbit_recovery_target_offset", "Changelog offset at which recovery of a partition ends.",
 		[]string{"group", "partition"}, nil)
@@ -110,8 +110,17 @@ func (c *groupCollector) Collect(ch chan<- prometheus.Metric) {
 				continue
 			}
 			p := strconv.Itoa(int(partition))
-			gauge(recoveredDesc, stats.TableStats.Recovery.Offset, string(g), p)
+			gauge(recoveredDesc, recovered(stats.TableStats.Recovery), string(g), p)
 			gauge(recoverToDesc, stats.TableStats.Recovery.Hwm, string(g), p)
 		}
 	}
+}
+
+// recovered is the offset that recovery goes on from. Goka tells at first that, and then the
+// last offset read; at the end there is none to go on from.
+func recovered(r *goka.RecoveryStats) int64 {
+	if !r.RecoveryTime.IsZero() {
+		return r.Hwm
+	}
+	return r.Offset
 }

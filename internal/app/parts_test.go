@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/gorilla/mux"
@@ -67,6 +69,50 @@ func TestParse(t *testing.T) {
 				t.Errorf("%q: usage lacks %s", args, s.name)
 			}
 		}
+	}
+}
+
+// Deposits have whole milliseconds; what lies between them bounds a span all the same.
+func TestTimesOfASpan(t *testing.T) {
+	rt, _ := runtimeOf(t, Options{})
+	const day = "2026-01-31T10:00:00"
+	base := time.Date(2026, 1, 31, 10, 0, 0, 0, time.UTC).UnixMilli()
+	for _, c := range []struct {
+		from, to string
+		judged   string
+	}{
+		{day + ".932Z", day + ".934Z", "932 933"},
+		{day + ".9321Z", day + ".934Z", "933"},
+		{day + ".932Z", day + ".9341Z", "932 933 934"},
+		{day + ".932000001Z", day + ".934000001Z", "933 934"},
+		{day + ".9321Z", day + ".9322Z", ""},
+		{"", day + ".933Z", "932"},
+		{day + ".933Z", "", "933 934"},
+		{"2026-01-31t11:00:00.9331+01:00", strings.ToLower(day) + ".95z", "934"},
+	} {
+		q, err := rt.question(whatIf{period: "10m", from: c.from, to: c.to})
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		var judged []string
+		for ms := int64(932); ms <= 934; ms++ {
+			if at := base + ms; at >= q.From && (q.To == 0 || at < q.To) {
+				judged = append(judged, strconv.FormatInt(ms, 10))
+			}
+		}
+		if got := strings.Join(judged, " "); got != c.judged {
+			t.Errorf("%+v: judged %q", c, got)
+		}
+	}
+	for text, want := range map[string]int64{day + ".932Z": 932, day + ".9329Z": 932, strings.ToLower(day) + ".932999999z": 932} {
+		at, err := timeOf("-at", text)
+		if got := lastMilli(at); err != nil || got != base+want {
+			t.Errorf("-at %s: up to %d, %v", text, got-base, err)
+		}
+	}
+	if from, err := rt.question(whatIf{period: "10m", from: day + ".9322Z", to: day + ".9321Z"}); err == nil {
+		t.Errorf("%+v", from)
 	}
 }
 

@@ -17,8 +17,9 @@ import (
 
 var teachStatement = []string{
 	"Every record of the deposit log under the wallet's key, in the order of the log: what became",
-	"of it, the balance after it, and the largest sum within one window that holds it. Windows and",
-	"crossings are by the rule in force now; the flag is what flag_wallet says. Kafka is only read.",
+	"of it, the balance after it, and the largest sum within one window that holds it. Last come",
+	"those on a wrong partition, which balance set aside. Windows and crossings are by the rule in",
+	"force now; the flag is what flag_wallet says. Kafka is only read.",
 	"",
 	"Why is this wallet flagged?",
 	"    coinbit -service=statement -wallet 69da5a28 | grep crosses",
@@ -48,7 +49,9 @@ func runStatement(ctx context.Context, rt *Runtime, cmd Command) error {
 	q := replay.Statement{Wallet: cmd.Wallet, Rule: rt.rule()}
 	err := cmd.oneForm()
 	if err == nil {
-		q.At, err = timeOf("-at", cmd.At)
+		var at time.Time
+		at, err = timeOf("-at", cmd.At)
+		q.At = lastMilli(at)
 	}
 	if err != nil {
 		return usageError{err}

@@ -22,8 +22,19 @@ const maxRules = 16
 
 // whatIf are the flags of -service=whatif, as given.
 type whatIf struct {
-	rules                               []string
+	rules                               texts
 	threshold, period, from, to, svgOut string
+}
+
+// texts is a flag that may be given several times.
+type texts []string
+
+func (t *texts) String() string { return strings.Join(*t, " ") }
+
+// Set implements flag.Value.
+func (t *texts) Set(s string) error {
+	*t = append(*t, s)
+	return nil
 }
 
 var teachWhatIf = []string{
@@ -44,10 +55,7 @@ var teachWhatIf = []string{
 func whatIfFlags(fs *flag.FlagSet, c *Command) {
 	q := new(whatIf)
 	c.WhatIf = q
-	fs.Func("rule", "`AMOUNT/PERIOD`, such as 5000/10m; may be given up to 16 times", func(s string) error {
-		q.rules = append(q.rules, s)
-		return nil
-	})
+	fs.Var(&q.rules, "rule", "`AMOUNT/PERIOD`, such as 5000/10m; may be given up to 16 times")
 	fs.StringVar(&q.threshold, "threshold", "", "one rule's `AMOUNT`, written as THRESHOLD_AMOUNT is, which it is without this")
 	fs.StringVar(&q.period, "period", "", "one rule's `PERIOD`, written as ROLLING_PERIOD is, which it is without this")
 	fs.StringVar(&q.from, "from", "", "the first `TIME` of the deposits that are judged, RFC 3339")
@@ -146,15 +154,18 @@ func (rt *Runtime) question(f whatIf) (q replay.WhatIf, err error) {
 	case len(q.Rules) > maxRules+1:
 		return q, fmt.Errorf("-rule: got %d rules, takes up to %d", len(q.Rules)-1, maxRules)
 	}
-	if q.From, err = timeOf("-from", f.from); err != nil {
+	from, err := timeOf("-from", f.from)
+	if err != nil {
 		return q, err
 	}
-	if q.To, err = timeOf("-to", f.to); err != nil {
+	to, err := timeOf("-to", f.to)
+	if err != nil {
 		return q, err
 	}
-	if f.from != "" && f.to != "" && q.From >= q.To {
+	if f.from != "" && f.to != "" && !from.Before(to) {
 		return q, fmt.Errorf("-from: got %s, which is not before -to %s", f.from, f.to)
 	}
+	q.From, q.To = firstMilli(from), firstMilli(to)
 	return q, nil
 }
 
@@ -175,14 +186,32 @@ func (rt *Runtime) ruleOf(nameOfThreshold, threshold, nameOfPeriod, period strin
 	return ruleIn(cfg), nil
 }
 
-// timeOf reads a flag's time as Unix milliseconds; 0 for none.
-func timeOf(name, text string) (int64, error) {
+// timeOf reads a flag's time; the zero time for none.
+func timeOf(name, text string) (time.Time, error) {
 	if text == "" {
-		return 0, nil
+		return time.Time{}, nil
 	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil || t.UnixMilli() <= 0 {
-		return 0, fmt.Errorf("%s: got %.80q, takes an RFC 3339 time after 1970 such as 2026-01-31T23:59:59Z", name, text)
+	t, err := time.Parse(time.RFC3339Nano, strings.ToUpper(text)) // t and z may be small
+	_, fraction, _ := strings.Cut(text, ".")
+	if err != nil || t.UnixMilli() <= 0 || len(strings.TrimLeft(fraction, "0123456789")) < len(fraction)-9 { // Parse cuts off what is below a nanosecond
+		return time.Time{}, fmt.Errorf("%s: got %.80q, takes an RFC 3339 time after 1970 such as 2026-01-31T23:59:59Z", name, text)
 	}
-	return t.UnixMilli(), nil
+	return t, nil
+}
+
+// firstMilli is the first whole millisecond, as deposits have, that is not before t; 0 for
+// the zero time.
+func firstMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Add(time.Millisecond - 1).UnixMilli()
+}
+
+// lastMilli is the last one that is not after t.
+func lastMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }

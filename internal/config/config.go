@@ -188,7 +188,7 @@ func readFile(name string) (map[string]string, error) {
 		return nil, &Error{Source: filepath.Base(name),
 			Problem: fmt.Sprintf("line %d is not NAME=value, or its quote is not closed", badLine(data))}
 	}
-	return parsed, nil
+	return parsed, checkReferences(filepath.Base(name), data)
 }
 
 // reason is err without the path that the Source already says.

@@ -315,3 +315,62 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// A $NAME that stands for nothing is refused: it would open the API.
+func TestNothingIsExpanded(t *testing.T) {
+	for content, want := range map[string]string{
+		"PORT=1\nAPI_KEYS=$KEYS":                              "config.env: API_KEYS in line 2 has a $NAME, which has no value above it in the file; write what it stands for",
+		"API_KEYS=one,${KEYS}":                                "API_KEYS in line 1 has a $NAME,",
+		"# first\n\nexport API_KEYS=\"$KEYS\"":                "API_KEYS in line 3 has",
+		"API_KEYS=\"one,\n$KEYS\"\nPORT=1":                    "API_KEYS in line 1 has",
+		"PORT=8000\nADMIN_PORT=$PORT\nSTATE_DIR=$PORTS/state": "STATE_DIR in line 3 has $PORTS, which",
+		"STATE_DIR=$DATA_DIR\nDATA_DIR=x":                     "STATE_DIR in line 1 has $DATA_DIR, which has no value above it",
+		"PORT=$PORT":                                          "PORT in line 1 has $PORT, which",
+		"KAFKA_SASL_USER=\nAPI_KEYS=$KAFKA_SASL_USER":         "API_KEYS in line 2 has",
+		"KAFKA_SASL_PASSWORD=pa$SW0RD":                        "KAFKA_SASL_PASSWORD in line 1 has a $NAME,",
+	} {
+		_, err := load(t, content)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "SW0RD") {
+			t.Errorf("%q: %v, want %q", content, err, want)
+		}
+	}
+	for content, want := range map[string]string{
+		"DATA_DIR=x\r\nSTATE_DIR=$DATA_DIR/state":                   "x/state",
+		"DATA_DIR=x\nSTATE_DIR=\"${DATA_DIR}\"\n# $NOBODY reads me": "x",
+		"STATE_DIR='$HOME'":              "$HOME",
+		"STATE_DIR=\\$HOME":              "$HOME",
+		"STATE_DIR=a$b":                  "a$b",
+		"STATE_DIR=x # not $SO":          "x",
+		"STATE_DIR='$A\n$B'\nDATA_DIR=y": "$A\n$B",
+	} {
+		if c, err := load(t, content); err != nil || c.StateDir != want {
+			t.Errorf("%q: %q, %v, want %q", content, c.StateDir, err, want)
+		}
+	}
+}
+
+// A slip in the environment is warned of, and nothing else that is there.
+func TestMisspelled(t *testing.T) {
+	for name, want := range map[string]string{
+		"TRESHOLD_AMOUNT": "THRESHOLD_AMOUNT", "ROLING_PERIOD": "ROLLING_PERIOD", "BROKERS": "BROKER", "API_KEY": "API_KEYS",
+		"threshold_amount": "THRESHOLD_AMOUNT", "PORTS": "PORT", "PARTITION": "PARTITIONS", "KAFKA_SASL_PASWORD": "KAFKA_SASL_PASSWORD",
+		"RATELIMIT": "RATE_LIMIT", "STATEDIR": "STATE_DIR",
+	} {
+		got := config.Misspelled([]string{name + "=secret"})
+		if len(got) != 1 || !strings.Contains(got[0], "is not a setting; did you mean "+want+"?") || strings.Contains(got[0], "secret") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	others := []string{"PATH", "HOME", "HOST", "HOSTNAME", "USER", "SHELL", "LANG", "TERM", "PWD", "TMPDIR", "LOGNAME", "MAIL", "EDITOR", "XDG_DATA_DIRS",
+		"XDG_STATE_HOME", "KUBERNETES_PORT", "KUBERNETES_SERVICE_HOST", "BROKER_SERVICE_PORT", "KAFKA_PORT", "KAFKA_HOME", "KAFKA_OPTS", "GOPATH", "GOROOT",
+		"JAVA_HOME", "DB_HOST", "DB_PORT", "API_URL", "LC_ALL", "OLDPWD", "SHLVL", "DISPLAY", "_", "http_proxy", "NO_PROXY", "BASE_DIR", "CACHE_DIR", "PROMPT",
+		"DEBUG", "TZ", "PS1", "CI", "=C:", "VERSION", "SERVER_PORT", "HTTP_PORT", "SSH_TTY", "LS_COLORS", "TEST_DIR", "RUNNER_OS"}
+	for _, name := range append(others, "PORT", "API_KEYS") {
+		if got := config.Misspelled([]string{name + "=x"}); len(got) > 0 {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := config.Misspelled([]string{"TRESHOLD_AMOUNT="}); len(got) > 0 {
+		t.Errorf("with no value: %q", got)
+	}
+}

@@ -67,13 +67,34 @@ func unknown(source, name string) error {
 	if name == "" {
 		return &Error{Source: source, Problem: "a line has no NAME= before its value"}
 	}
-	nearest, best := "", 0
+	to, _ := nearest(name)
+	return &Error{source, fmt.Sprintf("%.80q", name), "is not a setting; did you mean " + to + "?"}
+}
+
+// nearest is the setting whose name takes the fewest changes to come to, and how many.
+func nearest(name string) (to string, best int) {
 	for _, s := range settings {
-		if d := distance(strings.ToUpper(name), s.name); nearest == "" || d < best {
-			nearest, best = s.name, d
+		if d := distance(strings.ToUpper(name), s.name); to == "" || d < best {
+			to, best = s.name, d
 		}
 	}
-	return &Error{source, fmt.Sprintf("%.80q", name), "is not a setting; did you mean " + nearest + "?"}
+	return to, best
+}
+
+// Misspelled warns of names in environ that are none of ours and close to one: a line for
+// each. The environment is full of other names; of a short setting's only one letter may
+// be off, of a longer one's two.
+func Misspelled(environ []string) (warnings []string) {
+	for _, entry := range environ {
+		name, text, _ := strings.Cut(entry, "=")
+		if text == "" || len(name) > 64 || find(name) != nil {
+			continue
+		}
+		if to, off := nearest(name); off <= min(2, len(to)/4) {
+			warnings = append(warnings, unknown(environment, name).Error())
+		}
+	}
+	return warnings
 }
 
 // distance is the Levenshtein distance of a and b, in bytes.

@@ -65,7 +65,8 @@ func TestQuestions(t *testing.T) {
 	s.clock.set(base.Add(2 * time.Hour))
 	s.command("-service=flag", "-wallet", b) // by the wall's clock: now
 	poison := &kgo.Record{Topic: "deposit", Key: []byte(a), Value: []byte("\x1b[2J"), Partition: stream.Partition(a, 4)}
-	newRaw(s, broker).produce(poison)
+	r := newRaw(s, broker)
+	r.produce(poison)
 
 	t.Run("whatif", func(t *testing.T) {
 		svg := filepath.Join(t.TempDir(), "plot.svg")
@@ -126,6 +127,15 @@ func TestQuestions(t *testing.T) {
 				t.Errorf("%s\ndoes not say %q", text, line)
 			}
 		}
+		wrong := (stream.Partition(a, 4) + 1) % 4
+		r.produce(&kgo.Record{Topic: "deposit", Key: []byte(a), Value: []byte("x"), Partition: wrong})
+		s.eventually("the record on a wrong partition", func() error {
+			text := s.command("-service=statement", "-wallet", a)
+			if !strings.Contains(text, fmt.Sprintf("  %d:", wrong)) || strings.Count(text, "set_aside") != 2 {
+				return fmt.Errorf("%s", text)
+			}
+			return nil
+		})
 		if text := s.command("-service=statement", "-wallet", c, "-csv"); !strings.Contains(text, ",10001,applied,10001,10001,crosses,\n") {
 			t.Error(text)
 		}

@@ -43,14 +43,21 @@ type Header struct{ Key, Value []byte }
 // in the order in which it was, up to the end now. One letter is held at a time.
 func DeadLetters(ctx context.Context, s Source, each func(Letter) error) error {
 	for _, topic := range []string{string(stream.DepositDeadLetter), string(stream.FlagWalletDeadLetter)} {
-		ends, err := s.HighWaters(ctx, topic)
-		if err != nil {
+		if err := lettersOf(ctx, s, topic, each); err != nil {
 			return err
 		}
-		for _, p := range slices.Sorted(maps.Keys(ends)) {
-			if err := s.Scan(ctx, topic, p, ends[p], func(m *sarama.ConsumerMessage) error { return each(letter(m)) }); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+func lettersOf(ctx context.Context, s Source, topic string, each func(Letter) error) error {
+	ends, err := s.HighWaters(ctx, topic)
+	if err != nil {
+		return err
+	}
+	for _, p := range slices.Sorted(maps.Keys(ends)) {
+		if err := s.Scan(ctx, topic, p, ends[p], func(m *sarama.ConsumerMessage) error { return each(letter(m)) }); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -123,5 +123,10 @@ type Position struct {
 // String is the position as X-Deposit-Position has it.
 func (p Position) String() string { return fmt.Sprintf("%d:%d", p.Partition, p.Offset) }
 
+func parsePosition(s string) (p Position, err error) {
+	_, err = fmt.Sscanf(s, "%d:%d", &p.Partition, &p.Offset)
+	return p, err
+}
+
 // MarshalText is String, for JSON.
 func (p Position) MarshalText() ([]byte, error) { return []byte(p.String()), nil }

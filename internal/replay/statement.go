@@ -23,7 +23,7 @@ type Statement struct {
 
 // PartitionSource is what a statement reads.
 type PartitionSource interface {
-	Scanner
+	Source
 	// HighWater is the high watermark of a partition.
 	HighWater(ctx context.Context, topic string, partition int32) (int64, error)
 }
@@ -59,8 +59,10 @@ type Closing struct {
 	Flag wallet.Flag
 }
 
-// Read hands each entry over in the order of the log. Only the partition that the
-// wallet is on is read, and one row is held, however many deposits there are.
+// Read hands each entry over in the order of the log, of which it reads the partition
+// that the wallet is on. Records under its key on other partitions follow: those that lie
+// there were set aside, and are found among the dead letters. One row is held, however
+// many deposits there are.
 //
 // What a deposit is worth (its verdict) the whole log decides. Then, with At, those
 // count whose event time is not after it, and of the flag's events those that are not:
@@ -96,6 +98,9 @@ func (q Statement) Read(ctx context.Context, s PartitionSource, each func(Entry)
 	})
 	end.Balance = row.Account.Balance
 	if err == nil {
+		err = q.strays(ctx, s, partition, &end, each)
+	}
+	if err == nil {
 		err = c.scan(ctx, s, flagLog, partition, events, func(m *sarama.ConsumerMessage) error {
 			if string(m.Key) == q.Wallet {
 				q.flag(m, &end.Flag)
@@ -105,6 +110,28 @@ func (q Statement) Read(ctx context.Context, s PartitionSource, each func(Entry)
 	}
 	end.Records = c.read.Load()
 	return end, err
+}
+
+// strays hands over the records under the wallet's key that lie on another partition than
+// its own. A letter may lie there twice.
+func (q Statement) strays(ctx context.Context, s Source, own int32, end *Closing, each func(Entry) error) error {
+	seen := make(map[Position]bool)
+	return lettersOf(ctx, s, string(stream.DepositDeadLetter), func(l Letter) error {
+		if string(l.Key) != q.Wallet || l.SourceTopic != depositLog {
+			return nil
+		}
+		at, err := parsePosition(l.SourcePosition)
+		if err != nil || at.Partition == own || seen[at] { // on its own partition the log itself was read
+			return nil //nolint:nilerr // a letter that somebody else wrote
+		}
+		seen[at] = true
+		e := Entry{Position: at, At: l.Time.UnixMilli(), SetAside: l.Reason, Balance: end.Balance}
+		if q.After(e.At) {
+			end.Later++
+			return nil
+		}
+		return each(e)
+	})
 }
 
 // After tells whether a time is after the one that the statement is for.

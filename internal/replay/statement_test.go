@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/IBM/sarama"
 
+	"coinbit/internal/kafka"
 	"coinbit/internal/pb"
 	"coinbit/internal/replay"
 	"coinbit/internal/stream"
@@ -179,6 +181,39 @@ func TestFlagAtATime(t *testing.T) {
 		"key_replayed 12001 false ", "key_conflict 12001 false ", "repeated 12001 false ", "applied 12001 false impossibl"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What lies under the wallet's key on a wrong partition is told too, once, after the rest.
+func TestStatementTellsOfStrays(t *testing.T) {
+	w := newWorld(t)
+	own := stream.Partition("a", partitions)
+	w.deposit(&pb.Deposit{WalletId: "a", Units: 5, AcceptedAtMs: start})
+	stray := func(letter string, source string, key string) {
+		h := func(k, v string) *sarama.RecordHeader { return &sarama.RecordHeader{Key: []byte(k), Value: []byte(v)} }
+		w.append(letter, 1, []byte(key), []byte("v"), h(kafka.HeaderReason, "wrong partition"), h(kafka.HeaderTopic, strings.TrimSuffix(letter, "_dead_letter")),
+			h(kafka.HeaderPartition, source[:1]), h(kafka.HeaderOffset, source[2:]))
+	}
+	wrong := fmt.Sprint((own + 1) % partitions)
+	stray("deposit_dead_letter", wrong+":7", "a")
+	stray("deposit_dead_letter", wrong+":7", "a") // again, after a crash
+	stray("deposit_dead_letter", wrong+":8", "b")
+	stray("deposit_dead_letter", fmt.Sprint(own)+":9", "a") // where the log is read
+	stray("flag_wallet_dead_letter", wrong+":10", "a")
+	w.append("deposit_dead_letter", 1, []byte("a"), nil) // somebody else's
+	stray("deposit_dead_letter", wrong+":6", "a")
+	list, end := read(t, w, replay.Statement{Partitions: partitions, Wallet: "a", Rule: inForce})
+	var got []string
+	for _, e := range list {
+		got = append(got, fmt.Sprintf("%s %s %s", e.Position, e.SetAside, e.Balance))
+	}
+	want := []string{fmt.Sprint(own) + ":0  5", wrong + ":7 wrong partition 5", wrong + ":6 wrong partition 5"}
+	if !slices.Equal(got, want) || end.Deposits != 1 || end.Later != 0 {
+		t.Errorf("%q and %+v, want %q", got, end, want)
+	}
+	list, end = read(t, w, replay.Statement{Partitions: partitions, Wallet: "a", Rule: inForce, At: start - 1})
+	if len(list) != 0 || end.Later != 3 {
+		t.Errorf("before all of it: %v, %+v", list, end)
 	}
 }
 

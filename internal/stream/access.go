@@ -76,6 +76,7 @@ func Rights() []Right {
 	add("whatif", Read, TopicResource, string(DepositStream))
 	add("statement", Read, TopicResource, string(DepositStream))
 	add("statement", Read, TopicResource, string(FlagWalletStream))
+	add("statement", Read, TopicResource, string(DepositDeadLetter))
 	add("deadletter", Read, TopicResource, string(DepositDeadLetter))
 	add("deadletter", Read, TopicResource, string(FlagWalletDeadLetter))
 	// A removal names the end of the wallet's deposits.

@@ -87,7 +87,7 @@ func (n *named) has(rule wallet.Rule, offset int64) bool {
 
 // sorted are the doubts, those that most rows name first.
 func (r *run) sorted() []Doubt {
-	var list []Doubt
+	list := []Doubt{} // in JSON too
 	for _, d := range r.doubts {
 		list = append(list, *d)
 	}
