@@ -23,7 +23,8 @@ import (
 var teachVerify = []string{
 	"It folds both logs by itself and holds every row of the three tables against that, at the",
 	"offset up to which the row says it is applied: services may run meanwhile. Kafka is only read.",
-	"It exits 0 when all agree, 1 when a row differs or it could not finish.",
+	"It names deposits that stand in the log twice or came late, and whether they count. It exits",
+	"0 when all agree, 1 when something differs or it could not finish.",
 	"",
 	"Is every balance and flag what the log says?",
 	"    coinbit -service=verify",
@@ -32,7 +33,7 @@ var teachVerify = []string{
 }
 
 func verifyFlags(fs *flag.FlagSet, c *Command) {
-	fs.BoolVar(&c.JSON, "json", false, "an object a line: each difference, then the report")
+	fs.BoolVar(&c.JSON, "json", false, "an object a line: each difference and note, then the report")
 }
 
 // runVerify folds the logs anew, compares every row and prints what differs, a
@@ -43,14 +44,16 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 		return err
 	}
 	found := func(d verify.Difference) { fmt.Fprintln(rt.stdout, d) }
+	noted := func(n verify.Note) { fmt.Fprintln(rt.stdout, n) }
 	lines := json.NewEncoder(rt.stdout)
 	if cmd.JSON {
 		found = func(d verify.Difference) { _ = lines.Encode(d) } // a closed pipe shows at the end
+		noted = func(n verify.Note) { _ = lines.Encode(n) }
 	}
 	began := time.Now()
 	progress, end := rt.progress("verify", "records")
 	report, err := verify.Run(ctx, rt.client.In(cluster), verify.Options{
-		Partitions: cluster.Partitions, Rule: rt.rule(), Found: found, Progress: progress,
+		Partitions: cluster.Partitions, Rule: rt.rule(), Found: found, Noted: noted, Progress: progress,
 	})
 	end()
 	if err != nil {
@@ -91,6 +94,12 @@ func verifyText(r verify.Report, rule wallet.Rule, took time.Duration) string {
 	}
 	if r.Forgetful > 0 {
 		verdict += "; " + show.Number(r.Forgetful, "row") + " with more rules than a row remembers, so without a look at the window"
+	}
+	if r.Twice > 0 {
+		verdict += "; " + show.Number(r.Twice, "deposit") + " more than once in the log"
+	}
+	if r.Late > 0 {
+		verdict += "; " + show.Number(r.Late, "deposit") + " came late"
 	}
 	if r.PurgedLetters > 0 {
 		verdict += "; " + show.Number(r.PurgedLetters, "record") + " without a dead letter, where letters were purged"

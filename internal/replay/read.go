@@ -5,6 +5,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -102,6 +103,14 @@ func (c *counter) add(n int64) {
 // not fold it.
 func Deposit(m *sarama.ConsumerMessage, partitions int32) (wallet.Deposit, error) {
 	return stream.ReadDeposit(recordOf(m, string(m.Key), partitions), m.Value)
+}
+
+// Refused is not nil where a record's reason says that the whole log cannot be folded.
+func Refused(m *sarama.ConsumerMessage, reason error) error {
+	if errors.Is(reason, stream.ErrEarlierBuild) {
+		return fmt.Errorf("%s %s: %w", m.Topic, Position{m.Partition, m.Offset}, reason)
+	}
+	return nil
 }
 
 // FlagEvent is Deposit for flag_wallet and the flagger.

@@ -85,7 +85,10 @@ func (q Statement) Read(ctx context.Context, s PartitionSource, each func(Entry)
 		if string(m.Key) != q.Wallet { // before anything is decoded
 			return nil
 		}
-		e := q.entry(m, &account, &row)
+		e, err := q.entry(m, &account, &row)
+		if err != nil {
+			return err
+		}
 		if q.After(e.At) {
 			end.Later++
 			return nil
@@ -139,19 +142,19 @@ func (q Statement) After(at int64) bool { return q.At != 0 && at > q.At }
 
 // entry folds a record into account, which sees all, and, unless it came after At,
 // into row.
-func (q Statement) entry(m *sarama.ConsumerMessage, account *wallet.Account, row *wallet.Counter) Entry {
+func (q Statement) entry(m *sarama.ConsumerMessage, account *wallet.Account, row *wallet.Counter) (Entry, error) {
 	e := Entry{Position: Position{m.Partition, m.Offset}, At: m.Timestamp.UnixMilli()}
 	d, reason := Deposit(m, q.Partitions)
 	if reason != nil {
 		e.SetAside = reason.Error()
-		return e
+		return e, Refused(m, reason)
 	}
 	e.At, e.Amount, e.Verdict = d.At, d.Amount, account.Apply(d)
 	if e.Verdict == wallet.Overflow {
 		e.SetAside = "the balance would overflow"
 	}
 	if e.Verdict != wallet.Applied || q.After(d.At) {
-		return e
+		return e, nil
 	}
 	// The row's room depends on its account, which is the one of all deposits; only
 	// its balance is of those that count.
@@ -160,7 +163,7 @@ func (q Statement) entry(m *sarama.ConsumerMessage, account *wallet.Account, row
 	row.Account.Balance, _ = balance.Add(d.Amount) // at most the account's, which holds it
 	e.Crosses, _ = row.Judge(d, q.Rule)
 	e.Window = row.Window.Highest(d.At)
-	return e
+	return e, nil
 }
 
 // flag folds an event of flag_wallet in, unless it came after At.

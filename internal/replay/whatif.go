@@ -111,7 +111,7 @@ func (f *fold) deposit(m *sarama.ConsumerMessage) error {
 	d, reason := stream.ReadDeposit(recordOf(m, w.id, f.Partitions), m.Value)
 	if reason != nil {
 		f.answer.SetAside++
-		return nil
+		return Refused(m, reason)
 	}
 	if w.row.Account.NextOffset == 0 {
 		f.wallets[w.id] = w

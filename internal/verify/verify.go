@@ -36,6 +36,8 @@ type Options struct {
 	Rule wallet.Rule
 	// Found is told each difference as it is found.
 	Found func(Difference)
+	// Noted is told of deposits that stand in the log twice or came late; may be nil.
+	Noted func(Note)
 	// Progress is told how many of all records are read; may be nil.
 	Progress func(read, of int64)
 }
@@ -54,7 +56,11 @@ type Report struct {
 	Forgetful int64 `json:"rows_with_forgotten_rules"`
 	// PurgedLetters are records without a dead letter where some were purged.
 	PurgedLetters int64 `json:"purged_letters"`
-	Differences   int64 `json:"differences"`
+	// Twice are deposits that stand in the log more than once, Late such as came after
+	// their API had given them up.
+	Twice       int64 `json:"deposits_twice"`
+	Late        int64 `json:"deposits_late"`
+	Differences int64 `json:"differences"`
 }
 
 const (
@@ -159,6 +165,12 @@ func input(g stream.Group) string {
 func (r *run) found(d Difference) {
 	r.report.Differences++
 	r.Found(d)
+}
+
+func (r *run) noted(n Note) {
+	if r.Noted != nil {
+		r.Noted(n)
+	}
 }
 
 // scan reads a partition up to its fixed end.
@@ -373,9 +385,13 @@ type crossing struct {
 func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int64]crossing, error) {
 	folds := make(map[string]*wallet.Counter)
 	crossings := make(map[int64]crossing)
+	ids := identities{make(numbers), make(numbers), make(map[identity]*copies)}
 	err := r.scan(depositLog, p, func(m *sarama.ConsumerMessage) error {
 		r.report.Deposits++
 		d, reason := replay.Deposit(m, r.Partitions)
+		if err := replay.Refused(m, reason); err != nil {
+			return err
+		}
 		if reason != nil {
 			r.aside(stream.BalanceGroup, m, reason)
 			return nil
@@ -387,6 +403,10 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 		}
 		rule, known := r.ruleAt(counters[string(m.Key)], m.Offset)
 		outcome := c.Apply(d, rule)
+		if ids.fold(d, outcome.Verdict) {
+			r.report.Late++
+			r.noted(Note{Kind: Late, Wallet: string(m.Key), Partition: p, Offsets: []int64{m.Offset}})
+		}
 		if outcome.Verdict == wallet.Overflow {
 			r.aside(stream.BalanceGroup, m, fmt.Errorf("the balance would overflow"))
 		}
@@ -397,6 +417,9 @@ func (r *run) foldDeposits(p int32, balances, counters map[string]*row) (map[int
 		r.reach(counters, stream.ThresholdGroup, m, func() proto.Message { return stream.CounterRow(*c) })
 		return nil
 	})
+	if err == nil {
+		err = r.nameCopies(p, ids.again)
+	}
 	r.left(balances)
 	r.left(counters)
 	return crossings, err

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -308,7 +309,7 @@ func TestDifferences(t *testing.T) {
 					return
 				}
 			}
-		}, "want at least 6: the group has committed deposit"},
+		}, ": the group has committed deposit"},
 		"a tombstone": {func(w *world) { w.append("flagger-table", home, "w1", nil) }, "w1: row is empty, want a readable row"},
 		"garbage":     {func(w *world) { w.append("balance-table", home, "w1", []byte{0xff}) }, "w1: row is 0xff, want a readable row"},
 		"a crossing that is none": {func(w *world) {
@@ -413,6 +414,74 @@ func TestDoubtfulRules(t *testing.T) {
 	}
 }
 
+// A deposit that stands in the log twice is named with both places and with how often it
+// counts, and one that came late: by what it says it is, not by what the fold makes of it.
+func TestTwiceInTheLog(t *testing.T) {
+	at := func(offset int) string { return fmt.Sprintf("%d:%d", home, offset) }
+	d := func(walletID string, units int64, origin, sequence uint64) *pb.Deposit {
+		return &pb.Deposit{WalletId: walletID, Units: units, AcceptedAtMs: start, Origin: origin, Sequence: sequence}
+	}
+	mate := "w2" // of w1 on its partition
+	for stream.Partition(mate, partitions) != home {
+		mate += "1" // which is odd: else the partition would stay
+	}
+	for name, c := range map[string]struct {
+		log          []*pb.Deposit
+		notes, found []string
+	}{
+		"nothing": {log: []*pb.Deposit{d("w1", 1, 7, 1), d(mate, 1, 7, 2), d("w1", 1, 8, 1), d("w1", 1, 0, 0), d("w1", 1, 0, 0)}},
+		"at once and far apart": {
+			log:   []*pb.Deposit{d("w1", 1, 7, 1), d("w1", 1, 7, 1), d(mate, 5, 7, 2), d("w1", 1, 7, 3), d(mate, 5, 7, 2), d(mate, 5, 7, 2)},
+			notes: []string{"deposit " + at(0) + ", w1: stands in the log again, at " + at(1) + ": counted once", "deposit " + at(2) + ", " + mate + ": stands in the log again, at " + at(4) + ", " + at(5) + ": counted once"},
+		},
+		"late": {
+			log:   []*pb.Deposit{d("w1", 1, 7, 1), d("w1", 1, 7, 3), d("w1", 1, 7, 2), d("w1", 1, 7, 2), d(mate, 1, 7, 1000)},
+			notes: []string{"deposit " + at(2) + ", w1: came late, after its API had given it up: not counted", "deposit " + at(2) + ", w1: stands in the log again, at " + at(3) + ": not counted"},
+		},
+		"when its origin is forgotten": {
+			log: append(append([]*pb.Deposit{d("w1", 1, 7, 1)}, func() (many []*pb.Deposit) {
+				for o := range uint64(20) {
+					many = append(many, d("w1", 1, 100+o, 1))
+				}
+				return many
+			}()...), d("w1", 1, 7, 1)),
+			notes: []string{"deposit " + at(0) + ", w1: stands in the log again, at " + at(21) + ": counted 2 times"},
+			found: []string{"deposit " + at(0) + ", w1: a deposit that stands there more than once is counted 2 times, want counted once"},
+		},
+		"another deposit under its number": {
+			log:   []*pb.Deposit{d("w1", 1, 7, 1), d("w1", 2, 7, 1)},
+			notes: []string{"deposit " + at(0) + ", w1: stands in the log again, at " + at(1) + ": counted once"},
+			found: []string{"deposit " + at(0) + ", w1: its origin and number is also those of another deposit, at " + at(1) + ", want its own"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			for _, x := range c.log {
+				w.deposit(x)
+			}
+			w.process()
+			var notes, found []string
+			report, err := verify.Run(context.Background(), w, verify.Options{Partitions: partitions, Rule: rule,
+				Found: func(d verify.Difference) { found = append(found, d.String()) },
+				Noted: func(n verify.Note) { notes = append(notes, n.String()) }})
+			w.must(err)
+			if !slices.Equal(notes, c.notes) || !slices.Equal(found, c.found) || report.Twice+report.Late != int64(len(notes)) {
+				t.Errorf("noted %q, want %q\nfound %q, want %q\n%+v", notes, c.notes, found, c.found, report)
+			}
+		})
+	}
+}
+
+// A log of a build that numbered deposits otherwise is refused, not judged.
+func TestAnEarlierBuildsLog(t *testing.T) {
+	w := newWorld(t)
+	w.append("deposit", home, "w1", append(encode(t, &pb.Deposit{WalletId: "w1", Units: 1, AcceptedAtMs: start}), 5<<3|1, 1, 2, 3, 4, 5, 6, 7, 8))
+	_, err := verify.Run(context.Background(), w, verify.Options{Partitions: partitions, Rule: rule, Found: func(d verify.Difference) { t.Error(d) }})
+	if !errors.Is(err, stream.ErrEarlierBuild) || !strings.HasPrefix(err.Error(), fmt.Sprintf("deposit %d:0: ", home)) {
+		t.Error(err)
+	}
+}
+
 // What was purged cannot be asked for, and is counted.
 func TestPurgedLetters(t *testing.T) {
 	w := random(t, 4)
@@ -486,8 +555,10 @@ type busy struct {
 func (b *busy) Scan(ctx context.Context, topic string, partition int32, below int64, each func(*sarama.ConsumerMessage) error) error {
 	if partition == 1 && !b.on {
 		b.on = true
+		sequence := uint64(0)
 		for id := range b.rows["balance-table"] {
-			b.deposit(&pb.Deposit{WalletId: id, Units: 1, AcceptedAtMs: start + 1_000_000, Origin: 1, Sequence: 1})
+			sequence++
+			b.deposit(&pb.Deposit{WalletId: id, Units: 1, AcceptedAtMs: start + 1_000_000, Origin: 1, Sequence: sequence})
 		}
 		b.process()
 	}
