@@ -101,7 +101,8 @@ func TestPurgedDeadLetters(t *testing.T) {
 	w := fmt.Sprintf("purged.%d", time.Now().UnixNano())
 	poison := func(value string) {
 		t.Helper()
-		r.produce(&kgo.Record{Topic: "deposit", Key: []byte(w), Value: []byte(value), Partition: stream.Partition(w, 4)})
+		r.produce(&kgo.Record{Topic: "deposit", Key: []byte(w), Value: []byte(value), Partition: stream.Partition(w, 4),
+			Headers: []kgo.RecordHeader{{Key: "h", Value: []byte("1")}, {Key: "h"}, {}}})
 		s.eventually("the letter", func() error {
 			if text := s.command("-service=deadletter"); !strings.Contains(text, fmt.Sprintf("%q", value)) {
 				return fmt.Errorf("%s", text)
@@ -132,6 +133,9 @@ func TestPurgedDeadLetters(t *testing.T) {
 	}
 	poison("two")
 	if out := s.quick("-service=deadletter"); !strings.HasSuffix(out, "1 set aside\n") {
+		t.Error(out)
+	}
+	if out := s.quick("-service=verify"); !strings.Contains(out, "and 1 dead letter compared in") || !strings.Contains(out, ": all as the logs say;") {
 		t.Error(out)
 	}
 }

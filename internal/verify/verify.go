@@ -78,7 +78,7 @@ type run struct {
 	committed map[stream.Group]map[int32]int64
 	ends      map[string]map[int32]int64
 	// dead letters that are there and were not yet asked for
-	dead map[position]bool
+	dead map[position][]letter
 	// starts of the dead letters' partitions: below them, letters were purged
 	starts map[string]map[int32]int64
 	doubts map[wallet.Rule]*Doubt
@@ -101,7 +101,7 @@ type position struct {
 // taken by the time of the last one.
 func Run(ctx context.Context, s Source, o Options) (Report, error) {
 	r := &run{Source: s, Options: o, ctx: ctx, ends: make(map[string]map[int32]int64),
-		committed: make(map[stream.Group]map[int32]int64), dead: make(map[position]bool),
+		committed: make(map[stream.Group]map[int32]int64), dead: make(map[position][]letter),
 		starts: make(map[string]map[int32]int64), doubts: make(map[wallet.Rule]*Doubt)}
 	for _, g := range stream.Groups() {
 		var err error

@@ -177,8 +177,25 @@ func (w *world) set(table string, m *sarama.ConsumerMessage, row proto.Message) 
 
 func (w *world) aside(topic string, m *sarama.ConsumerMessage) {
 	h := func(k, v string) *sarama.RecordHeader { return &sarama.RecordHeader{Key: []byte(k), Value: []byte(v)} }
-	w.append(topic, 0, string(m.Key), m.Value, h(kafka.HeaderTopic, m.Topic),
+	headers := append(slices.Clone(m.Headers), h(kafka.HeaderReason, "some"), h(kafka.HeaderTopic, m.Topic),
 		h(kafka.HeaderPartition, fmt.Sprint(m.Partition)), h(kafka.HeaderOffset, fmt.Sprint(m.Offset)))
+	offset := w.append(topic, 0, string(m.Key), m.Value, headers...)
+	w.topics[topic][0][offset].Key = m.Key
+}
+
+// letter is a dead letter of the home partition.
+func (w *world) letter() *sarama.ConsumerMessage {
+	logs := w.topics["deposit_dead_letter"][0]
+	i := slices.IndexFunc(logs, func(m *sarama.ConsumerMessage) bool { return len(m.Value) > 0 && len(m.Key) > 0 })
+	return logs[i]
+}
+
+// replace puts a letter in the place of the one at its offset.
+func (w *world) replace(l *sarama.ConsumerMessage) {
+	logs := w.topics["deposit_dead_letter"]
+	logs[0] = slices.Clone(logs[0])
+	logs[0][l.Offset] = l
+	w.topics["deposit_dead_letter"] = logs
 }
 
 func (w *world) verify() (verify.Report, []verify.Difference) {
@@ -345,7 +362,26 @@ func TestDifferences(t *testing.T) {
 			}
 		}, "record is set aside, want applied"},
 		"a dead letter that is missing": {func(w *world) { delete(w.topics, "deposit_dead_letter") }, "not set aside"},
-		"a dead letter of nowhere":      {func(w *world) { w.append("deposit_dead_letter", 0, "w1", nil) }, "source position is"},
+		"a byte appended to a dead letter": {func(w *world) {
+			l := *w.letter()
+			l.Value = append(slices.Clone(l.Value), 0)
+			w.replace(&l)
+		}, "key, value or headers is changed, want as they are in deposit "},
+		"a dead letter's key": {func(w *world) {
+			l := *w.letter()
+			l.Key = append(slices.Clone(l.Key), 'x')
+			w.replace(&l)
+		}, "key, value or headers is changed"},
+		"a dead letter with a header more": {func(w *world) {
+			l := *w.letter()
+			l.Headers = append([]*sarama.RecordHeader{{Key: []byte("x")}}, l.Headers...)
+			w.replace(&l)
+		}, "key, value or headers is changed"},
+		"the second of two letters, changed": {func(w *world) {
+			l := w.letter()
+			w.append(l.Topic, 0, string(l.Key), []byte("other"), l.Headers...)
+		}, "key, value or headers is changed"},
+		"a dead letter of nowhere": {func(w *world) { w.append("deposit_dead_letter", 0, "w1", nil) }, "source position is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := random(t, 4)
