@@ -78,7 +78,7 @@ type Log interface {
 	// Send is Append without waiting: unless it returns an error (ErrRefused), done
 	// is called exactly once, from another goroutine, and must not block. d is the
 	// caller's again once done is called or an error returned. There is place for
-	// MaxStreamed of these beside what Append has under way.
+	// MaxSent of these beside what Append has under way.
 	Send(d *pb.Deposit, done func(Position, error)) error
 }
 
@@ -89,6 +89,13 @@ type Tables interface {
 	// goes to clients.
 	Ready() error
 	Balance(walletID string) (wallet.Account, error)
+	// Forgotten is a key that the wallet's balance row knew and forgot for newer ones,
+	// as far as that is remembered. What a row read before it was asked does not show
+	// any more, it does.
+	Forgotten(walletID string, h wallet.KeyHash) (wallet.KeyUse, bool)
+	// Epoch changes when the tables become those of another log, whose positions have
+	// nothing to do with those of before.
+	Epoch() uint64
 	Counter(walletID string) (wallet.Counter, error)
 	Flag(walletID string) (wallet.Flag, error)
 	// Flagged is a page of the wallets whose flag is raised, see flagged.Index.
@@ -138,6 +145,7 @@ type API struct {
 	*front
 	guard    *guard
 	deposits map[string]prometheus.Counter // by result
+	keys     *keyBook
 	// inFlight, large and streams bound what requests may hold at once.
 	inFlight, large, streams gate
 	streamed                 atomic.Int64 // deposits of streams that the log has not answered
@@ -163,7 +171,7 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{Options: o, front: f, guard: g, deposits: deposits,
+	a := &API{Options: o, front: f, guard: g, deposits: deposits, keys: newKeyBook(o.Tables),
 		inFlight: newGate(maxInFlight), large: newGate(maxLargeBodies), streams: newGate(maxStreams),
 		stallTimeout: stallTimeout}
 	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

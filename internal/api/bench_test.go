@@ -41,6 +41,10 @@ func (i *instant) Ready() error { return nil }
 func (i *instant) Balance(string) (wallet.Account, error) {
 	return wallet.Account{NextOffset: i.next.Load(), Balance: wallet.Amount{Units: 3500, Nanos: 500_000_000}}, nil
 }
+func (i *instant) Forgotten(string, wallet.KeyHash) (wallet.KeyUse, bool) {
+	return wallet.KeyUse{}, false
+}
+func (i *instant) Epoch() uint64 { return 0 }
 func (i *instant) Counter(string) (wallet.Counter, error) {
 	return wallet.Counter{Account: wallet.Account{NextOffset: i.next.Load()}}, nil
 }

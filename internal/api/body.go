@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
+	"strings"
 
 	"coinbit/internal/wallet"
 )
@@ -40,23 +42,22 @@ func (g gate) leave() { <-g }
 const tooLarge = "body must be at most 65536 bytes"
 
 // read reads a deposit, whatever the body's Content-Type.
-func (a *API) read(w http.ResponseWriter, r *http.Request) (string, wallet.Amount, *failure) {
-	none := wallet.Amount{}
+func (a *API) read(w http.ResponseWriter, r *http.Request) (order, *failure) {
 	if n := r.ContentLength; 0 <= n && n <= smallBody { // nearly always
 		data := make([]byte, n)
 		if _, err := io.ReadFull(r.Body, data); err != nil {
-			return "", none, unread(err)
+			return order{}, unread(err)
 		}
-		return parseBody(data)
+		return parse("body", data)
 	}
 	if r.ContentLength > maxBody { // do not make the client send it
-		return "", none, fail(codeTooLarge, tooLarge)
+		return order{}, fail(codeTooLarge, tooLarge)
 	}
 	body := http.MaxBytesReader(w, r.Body, maxBody)
 	data, err := io.ReadAll(io.LimitReader(body, smallBody+1))
 	if err == nil && len(data) > smallBody {
 		if !a.large.enter() {
-			return "", none, fail(codeBusy, "too many large bodies at once; try again")
+			return order{}, fail(codeBusy, "too many large bodies at once; try again")
 		}
 		defer a.large.leave()
 		var rest []byte
@@ -64,9 +65,9 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (string, wallet.Amoun
 		data = append(data, rest...)
 	}
 	if err != nil {
-		return "", none, unread(err)
+		return order{}, unread(err)
 	}
-	return parseBody(data)
+	return parse("body", data)
 }
 
 // unread is a body that did not arrive whole.
@@ -82,12 +83,6 @@ func unread(err error) *failure {
 	}
 }
 
-// parseBody reads a deposit.
-func parseBody(data []byte) (walletID string, amount wallet.Amount, f *failure) {
-	o, f := parse("body", data, false)
-	return o.walletID, o.amount, f
-}
-
 // order is a deposit as a client asks for it. key is "" for none.
 type order struct {
 	walletID string
@@ -95,17 +90,17 @@ type order struct {
 	key      string
 }
 
-// parse reads a deposit, with an idempotency_key if it is keyed. Field names
-// match exactly, whatever json.Unmarshal makes of a struct's; other fields are
-// ignored; the amount's text never passes through a binary fraction. A field of
-// ours that is given twice is refused: readers differ in which of the two counts.
-// what is the data's name to the client.
-func parse(what string, data []byte, keyed bool) (o order, f *failure) {
+// parse reads a deposit, single or of a stream. Field names match exactly, whatever
+// json.Unmarshal makes of a struct's; other fields are ignored, but for slips; the
+// amount's text never passes through a binary fraction. A field of ours that is given
+// twice is refused: readers differ in which of the two counts. what is the data's
+// name to the client.
+func parse(what string, data []byte) (o order, f *failure) {
 	if !json.Valid(data) {
 		err := json.Unmarshal(data, new(json.RawMessage)) // says what is wrong
 		return o, fail(codeBody, what+" is not valid JSON: "+err.Error())
 	}
-	id, number, key, f := fields(what, data, keyed)
+	id, number, key, f := fields(what, data)
 	if f != nil {
 		return o, f
 	}
@@ -119,17 +114,9 @@ func parse(what string, data []byte, keyed bool) (o order, f *failure) {
 	if err := wallet.ValidWalletID(o.walletID); err != nil {
 		return o, fail(codeWalletID, err.Error())
 	}
-	switch {
-	case missing(number):
-		return o, fail(codeAmount, "amount is required")
-	case number[0] != '-' && (number[0] < '0' || number[0] > '9'): // the start of every JSON number
-		return o, fail(codeAmount, wallet.ErrNotNumber.Error())
+	if o.amount, f = amount(number); f != nil {
+		return o, f
 	}
-	amount, err := wallet.ParseAmount(string(number))
-	if err != nil {
-		return o, fail(codeAmount, err.Error())
-	}
-	o.amount = amount
 	if missing(key) {
 		return o, nil
 	}
@@ -142,13 +129,75 @@ func parse(what string, data []byte, keyed bool) (o order, f *failure) {
 	return o, nil
 }
 
-// fieldKey is a line's Idempotency-Key.
-const fieldKey = "idempotency_key"
+// The fields of a deposit.
+const (
+	fieldWalletID = "wallet_id"
+	fieldAmount   = "amount"
+	fieldKey      = "idempotency_key" // the header's counterpart
+)
+
+// notAmount is wallet.ErrNotNumber of JSON, which has two ways to write one.
+const notAmount = "amount must be a number, or a string of a plain decimal"
+
+// amount reads a JSON number, or a JSON string of one without an exponent: for those
+// whose numbers are binary fractions.
+func amount(raw []byte) (wallet.Amount, *failure) {
+	if missing(raw) {
+		return wallet.Amount{}, fail(codeAmount, "amount is required")
+	}
+	number := string(raw)
+	if raw[0] == '"' {
+		var ok bool
+		if number, ok = text(raw); !ok || strings.ContainsAny(number, "eE") {
+			return wallet.Amount{}, fail(codeAmount, notAmount)
+		}
+	}
+	a, err := wallet.ParseAmount(number)
+	switch {
+	case errors.Is(err, wallet.ErrNotNumber):
+		return a, fail(codeAmount, notAmount)
+	case err != nil:
+		return a, fail(codeAmount, err.Error())
+	}
+	return a, nil
+}
+
+// slip says which field of ours a name that is not ours was most likely meant for, nil
+// for none: idempotencyKey, say, ignored, would make a retry a second deposit.
+func slip(name []byte) *failure {
+	const longest = 64
+	if len(name) > longest {
+		return nil
+	}
+	var room [longest]byte
+	letters := room[:0] // in lower case, without what joins words
+	for _, c := range name {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			letters = append(letters, c-'A'+'a')
+		case c != '_' && c != '-' && c != '.' && c != ' ':
+			letters = append(letters, c)
+		}
+	}
+	switch {
+	case bytes.Contains(letters, []byte("idempoten")):
+		return misnamed(codeKey, name, fieldKey)
+	case string(letters) == "walletid":
+		return misnamed(codeWalletID, name, fieldWalletID)
+	case string(letters) == "amount":
+		return misnamed(codeAmount, name, fieldAmount)
+	}
+	return nil
+}
+
+func misnamed(c code, name []byte, field string) *failure {
+	return fail(c, strconv.Quote(string(name))+" is no field of a deposit; it is called "+field)
+}
 
 func missing(raw []byte) bool { return len(raw) == 0 || string(raw) == "null" }
 
 // fields finds the fields of a deposit in valid JSON, as they were written.
-func fields(what string, data []byte, keyed bool) (walletID, amount, key []byte, f *failure) {
+func fields(what string, data []byte) (walletID, amount, key []byte, f *failure) {
 	i := space(data, 0)
 	if data[i] != '{' {
 		return nil, nil, nil, fail(codeBody, what+" must be a JSON object")
@@ -164,13 +213,15 @@ func fields(what string, data []byte, keyed bool) (walletID, amount, key []byte,
 		end = value(data, i)
 		var field *[]byte
 		switch string(unescaped(name)) {
-		case "wallet_id":
+		case fieldWalletID:
 			field = &walletID
-		case "amount":
+		case fieldAmount:
 			field = &amount
 		case fieldKey:
-			if keyed {
-				field = &key
+			field = &key
+		default:
+			if f := slip(unescaped(name)); f != nil {
+				return nil, nil, nil, f
 			}
 		}
 		if field != nil {
@@ -235,9 +286,9 @@ func text(raw []byte) (string, bool) {
 	return s, err == nil
 }
 
-// unescaped is a field's name, nil for one that is too long to be ours.
+// unescaped is a field's name, nil for one that is too long to be ours or a slip.
 func unescaped(name []byte) []byte {
-	const longest = len(`""`) + 6*len(fieldKey) // each letter as \u0077
+	const longest = len(`""`) + 6*2*len(fieldKey) // each letter as \u0077
 	switch {
 	case len(name) > longest:
 		return nil

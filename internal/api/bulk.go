@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"coinbit/internal/pb"
+	"coinbit/internal/wallet"
 )
 
-// MaxStreamed bounds the deposits that an API has under way by Log.Send.
-const MaxStreamed = 16384
+// MaxSent bounds the deposits that an API has under way by Log.Send: those of streams
+// and the single ones with a key.
+const MaxSent = window + maxKeyed
 
 const (
 	// maxStreams bounds the streams at once.
@@ -30,12 +32,9 @@ const (
 	// in the latest tick, so that who comes after them, also with a single deposit,
 	// waits for about as long, however slow the log. firstWindow is what it has at
 	// least, and begins with.
-	window      = MaxStreamed
+	window      = 16384
 	firstWindow = 1024
 	tick        = 100 * time.Millisecond
-	// maxKeyed bounds those lines of a stream with a key that are for one wallet: a
-	// row forgets a key after 100 others, and the answer must find it there.
-	maxKeyed = 64
 	// answersAtOnce is about how many bytes of answers go out together.
 	answersAtOnce = 32 << 10
 
@@ -83,11 +82,6 @@ type stream struct {
 	waiting    atomic.Bool  // the reader waits for room
 	wake, room chan struct{}
 
-	keyed struct {
-		sync.Mutex
-		of map[string]int // wallet → lines with a key under way
-	}
-
 	// The writer's own.
 	out      bytes.Buffer
 	encoder  *json.Encoder
@@ -109,6 +103,8 @@ type entry struct {
 	line     int64
 	sent     time.Duration
 	order    order
+	key      *keyUse // nil without one
+	checked  int64   // which row does not know the key
 	deposit  pb.Deposit
 	done     func(Position, error)
 	state    atomic.Int32
@@ -153,7 +149,6 @@ func (a *API) bulk(w http.ResponseWriter, r *http.Request) *failure {
 	s.encoder.SetEscapeHTML(false)
 	s.parked.Store(-1)
 	s.quota.Store(firstWindow)
-	s.keyed.of = map[string]int{}
 	_ = s.rc.EnableFullDuplex() // only HTTP/1 has to be told
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	s.run(stopping(r))
@@ -256,7 +251,7 @@ func (s *stream) read() *ending {
 		var bad *failure
 		switch {
 		case err == nil:
-			o, bad = parse("line", line, true)
+			o, bad = parse("line", line)
 		case errors.Is(err, errLong):
 			bad = fail(codeTooLarge, err.Error())
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -275,24 +270,29 @@ func (s *stream) take(o order, bad *failure) *ending {
 	if bad != nil {
 		o = order{}
 	}
-	if !s.wait(retryPause, s.mayTake) || o.key != "" && !s.wait(retryPause, func() bool { return s.mayKey(o.walletID) }) {
+	if !s.wait(retryPause, s.mayTake) {
 		return &ending{s.lines.n, s.halted.Load()}
 	}
 	e := s.entry()
-	e.line, e.order, e.sent = s.lines.n, o, s.now
-	e.concluded, e.got, e.bad, e.err = false, receipt{}, bad, nil
+	e.line, e.order, e.sent, e.key = s.lines.n, o, s.now, nil
+	e.concluded, e.got, e.bad, e.err = bad != nil, receipt{}, bad, nil
 	e.state.Store(underWay)
-	if o.key != "" {
-		e.got, e.concluded, e.bad = s.api.known(o.walletID, o.amount, o.key)
-		s.countKeyed(o, 1)
-	}
 	var end *ending
+	if o.key != "" && !s.wait(retryPause, func() bool { return s.enter(e) }) {
+		return &ending{s.lines.n, s.halted.Load()}
+	}
+	if e.key != nil {
+		defer s.api.keys.unsent(e.key)
+		e.got, e.concluded, e.checked, e.bad = s.api.known(o)
+		e.concluded = e.concluded || e.bad != nil
+	}
 	switch {
-	case e.concluded, e.bad != nil:
-		e.concluded = true
+	case e.concluded:
 		e.state.Store(settled)
+		if errors.Is(e.cause(), errKeysFull) {
+			end = &ending{s.lines.n + 1, e.bad}
+		}
 	case !s.wait(retryPause, func() bool { return s.send(e) }):
-		s.countKeyed(o, -1)
 		return &ending{s.lines.n, s.halted.Load()}
 	case e.concluded:
 		end = &ending{s.lines.n + 1, e.bad}
@@ -312,22 +312,32 @@ func (s *stream) mayTake() bool {
 		(s.lines.n == 1 || s.api.guard.limit == 0 || s.api.guard.take(s.who, time.Now()) <= 0)
 }
 
-// mayKey tells whether there is room for another line with a key.
-func (s *stream) mayKey(walletID string) bool {
-	s.keyed.Lock()
-	defer s.keyed.Unlock()
-	return s.keyed.of[walletID] < maxKeyed
+// enter takes a place in the book for e's key; false to try again. What finds none for
+// as long as a request may take is concluded.
+func (s *stream) enter(e *entry) bool {
+	h := wallet.HashKey(e.order.key)
+	u, _, err := s.api.keys.try(e.order.walletID, h)
+	if err != nil {
+		s.api.keys.look(e.order.walletID)
+		u, _, err = s.api.keys.try(e.order.walletID, h)
+	}
+	if err == nil {
+		e.key = u
+		return true
+	}
+	if s.now-e.sent < depositBudget {
+		return false
+	}
+	e.bad, e.concluded = noPlace(err), true
+	return true
 }
 
-func (s *stream) countKeyed(o order, by int) {
-	if o.key == "" {
-		return
+// cause is why e failed, nil if it did not, or for no reason of ours.
+func (e *entry) cause() error {
+	if e.bad == nil {
+		return nil
 	}
-	s.keyed.Lock()
-	defer s.keyed.Unlock()
-	if s.keyed.of[o.walletID] += by; s.keyed.of[o.walletID] == 0 {
-		delete(s.keyed.of, o.walletID)
-	}
+	return e.bad.cause
 }
 
 // entry is an entry at the next place in the ring, an answered one if there is.
@@ -341,6 +351,9 @@ func (s *stream) entry() *entry {
 		e = new(entry)
 		e.done = func(position Position, err error) {
 			s.api.streamed.Add(-1)
+			if e.key != nil {
+				s.api.keys.answered(e.key, position, err)
+			}
 			e.position, e.err = position, err
 			at := e.at // once settled, e may be another line's
 			if e.state.CompareAndSwap(underWay, settled) {
@@ -358,9 +371,15 @@ func (s *stream) entry() *entry {
 func (s *stream) send(e *entry) bool {
 	err := ErrRefused
 	if s.api.streamed.Add(1) <= window {
-		s.api.fill(&e.deposit, e.order.walletID, e.order.amount, e.order.key)
+		if e.key != nil {
+			s.api.keys.sent(e.key)
+		}
+		s.api.fill(&e.deposit, e.order, e.checked)
 		if err = s.api.Log.Send(&e.deposit, e.done); err == nil {
 			return true
+		}
+		if e.key != nil {
+			s.api.keys.unhanded(e.key)
 		}
 	}
 	s.api.streamed.Add(-1)
@@ -472,7 +491,7 @@ func (s *stream) conclude(at int64) *entry {
 		e.got = receipt{at: e.position}
 	default:
 		var applied bool
-		e.got, applied, e.bad = s.api.applied(e.order.walletID, e.order.amount, e.order.key, e.position)
+		e.got, applied, e.bad = s.api.applied(e.order, e.key, e.position)
 		switch {
 		case applied || e.bad != nil:
 			s.unwatchRow()
@@ -508,7 +527,6 @@ func (s *stream) late(e *entry) bool {
 
 // answer writes the line that answers e.
 func (s *stream) answer(e *entry) {
-	s.countKeyed(e.order, -1)
 	if e.bad != nil {
 		s.api.deposits[result(e.got, e.bad)].Inc()
 		s.tell(e.line, e.bad, false)

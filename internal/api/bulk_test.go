@@ -419,7 +419,7 @@ func TestStreamKeysOfOneWallet(t *testing.T) {
 			fresh++
 		}
 	}
-	if len(all) != 1000 || fresh != 500 || w.accounts["w"].Balance.String() != "500" || most > api.MaxKeyed {
+	if len(all) != 1000 || fresh != 500 || w.accounts["w"].Balance.String() != "500" || most > api.MaxUnderWay {
 		t.Errorf("%d answers, %d fresh, balance %s, %d at once", len(all), fresh, w.accounts["w"].Balance, most)
 	}
 	if len(w.watchers) != 0 {

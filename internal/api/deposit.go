@@ -55,20 +55,27 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) (receipt, *failure)
 			return receipt{}, fail(codeKey, err.Error())
 		}
 	}
-	walletID, amount, f := a.read(w, r)
-	if f != nil {
+	o, f := a.read(w, r)
+	switch {
+	case f != nil:
 		return receipt{}, f
+	case hasKey && o.key != "" && o.key != key:
+		return receipt{}, fail(codeKey, headerKey+" and "+fieldKey+" differ")
+	case hasKey:
+		o.key = key
 	}
 	// Not before: who sends slowly takes no place from who has sent.
 	if !a.inFlight.enter() {
 		return receipt{}, fail(codeBusy, "too many requests at once; the deposit was not sent and does not count")
 	}
 	defer a.inFlight.leave()
-	if hasKey {
-		return a.sendOnce(r.Context(), over, walletID, amount, key)
+	if o.key != "" {
+		return a.sendOnce(r.Context(), over, o)
 	}
-	at, f := a.send(r.Context(), over, walletID, amount, "")
-	return receipt{at: at}, f
+	d := new(pb.Deposit)
+	a.fill(d, o, 0)
+	at, err := a.Log.Append(r.Context(), over, d)
+	return receipt{at: at}, unsent(err, "")
 }
 
 // budgets tells when requests have used up their depositBudget. Those that come within a
@@ -92,20 +99,14 @@ func (b *budgets) from(now time.Time) <-chan struct{} {
 	return latest.over
 }
 
-// send hands the deposit to the log. This is its acceptance: here it gets its time.
-func (a *API) send(ctx context.Context, over <-chan struct{}, walletID string, amount wallet.Amount, key string) (Position, *failure) {
-	d := new(pb.Deposit)
-	a.fill(d, walletID, amount, key)
-	at, err := a.Log.Append(ctx, over, d)
-	return at, unsent(err, key)
-}
-
-func (a *API) fill(d *pb.Deposit, walletID string, amount wallet.Amount, key string) {
-	d.WalletId = walletID
-	d.Units = int64(amount.Units) //nolint:gosec // at most 10^12
-	d.Nanos = int32(amount.Nanos) //nolint:gosec // below 1e9
+// fill makes d the deposit that is about to be handed to the log. This is its
+// acceptance: here it gets its time.
+func (a *API) fill(d *pb.Deposit, o order, keyChecked int64) {
+	d.WalletId = o.walletID
+	d.Units = int64(o.amount.Units) //nolint:gosec // at most 10^12
+	d.Nanos = int32(o.amount.Nanos) //nolint:gosec // below 1e9
 	d.AcceptedAtMs = a.Now().UnixMilli()
-	d.IdempotencyKey = key
+	d.IdempotencyKey, d.KeyChecked = o.key, keyChecked
 }
 
 // unsent is what a Log's error says to the client, nil for none.
@@ -131,19 +132,25 @@ func unknown(err error) *failure {
 }
 
 // sendOnce sees to it that the key makes one deposit. What the balance row says
-// of the key decides; of two requests at once, the first in the log has it.
-func (a *API) sendOnce(ctx context.Context, over <-chan struct{}, walletID string, amount wallet.Amount, key string) (receipt, *failure) {
-	if got, known, f := a.known(walletID, amount, key); known || f != nil {
-		return got, f
-	}
-	at, f := a.send(ctx, over, walletID, amount, key)
+// of the key decides; of two deposits with one, the first in the log has it.
+func (a *API) sendOnce(ctx context.Context, over <-chan struct{}, o order) (receipt, *failure) {
+	u, f := a.keys.enter(ctx, over, o.walletID, wallet.HashKey(o.key))
 	if f != nil {
 		return receipt{}, f
 	}
-	changed, stop := a.Tables.Watch(walletID)
+	defer a.keys.unsent(u)
+	got, known, checked, f := a.known(o)
+	if known || f != nil {
+		return got, f
+	}
+	at, f := a.hand(ctx, over, o, u, checked)
+	if f != nil {
+		return receipt{}, f
+	}
+	changed, stop := a.Tables.Watch(o.walletID)
 	defer stop()
 	for {
-		got, applied, f := a.applied(walletID, amount, key, at)
+		got, applied, f := a.applied(o, u, at)
 		if applied || f != nil {
 			return got, f
 		}
@@ -157,43 +164,94 @@ func (a *API) sendOnce(ctx context.Context, over <-chan struct{}, walletID strin
 	}
 }
 
-// known answers from the row if it has the key already.
-func (a *API) known(walletID string, amount wallet.Amount, key string) (receipt, bool, *failure) {
-	if err := a.Tables.Ready(); err != nil {
-		return receipt{}, false, fail(codeNotReady, err.Error())
+// hand hands u's deposit to the log and waits for its position.
+func (a *API) hand(ctx context.Context, over <-chan struct{}, o order, u *keyUse, checked int64) (Position, *failure) {
+	type answer struct {
+		at  Position
+		err error
 	}
-	partition, err := a.Partition(walletID)
+	d := new(pb.Deposit)
+	a.fill(d, o, checked)
+	answers := make(chan answer, 1)
+	a.keys.sent(u)
+	err := a.Log.Send(d, func(at Position, err error) {
+		a.keys.answered(u, at, err) // also when nobody waits any more
+		answers <- answer{at, err}
+	})
 	if err != nil {
-		return receipt{}, false, unreadable(err)
+		a.keys.answered(u, Position{}, err)
+		return Position{}, unsent(err, o.key)
 	}
-	row, err := a.Tables.Balance(walletID)
-	if err != nil {
-		return receipt{}, false, unreadable(err)
+	select {
+	case got := <-answers:
+		return got.at, unsent(got.err, o.key)
+	case <-ctx.Done():
+		return Position{}, unknown(ctx.Err())
+	case <-over:
+		return Position{}, unknown(errors.New("the log does not answer in time"))
 	}
-	use, ok := row.Key(wallet.HashKey(key))
-	if !ok {
-		return receipt{}, false, nil
-	}
-	got, f := settle(use, amount, Position{partition, use.Offset}, true)
-	return got, true, f
 }
 
-// applied answers from the row once it has applied the deposit at a position;
-// false before that.
-func (a *API) applied(walletID string, amount wallet.Amount, key string, at Position) (receipt, bool, *failure) {
-	row, err := a.Tables.Balance(walletID)
+// known answers from the row if it has the key, or had it. If not, checked is what to
+// tell the fold: which row did not.
+func (a *API) known(o order) (got receipt, known bool, checked int64, f *failure) {
+	if err := a.Tables.Ready(); err != nil {
+		return receipt{}, false, 0, fail(codeNotReady, err.Error())
+	}
+	partition, err := a.Partition(o.walletID)
+	if err != nil {
+		return receipt{}, false, 0, unreadable(err)
+	}
+	row, err := a.Tables.Balance(o.walletID)
+	if err != nil {
+		return receipt{}, false, 0, unreadable(err)
+	}
+	use, ok := a.used(o, &row)
+	if !ok {
+		return receipt{}, false, row.NextOffset + 1, nil
+	}
+	got, f = settle(use, o.amount, Position{partition, use.Offset}, true)
+	return got, true, 0, f
+}
+
+// used finds the deposit that the key made, in the row or among what it forgot.
+func (a *API) used(o order, row *wallet.Account) (wallet.KeyUse, bool) {
+	h := wallet.HashKey(o.key)
+	if use, ok := row.Key(h); ok {
+		return use, true
+	}
+	return a.Tables.Forgotten(o.walletID, h) // after the row was read: it forgets what is here by then
+}
+
+// applied answers from the row once it has passed the deposit at a position, and ends
+// its place in the book; false before that.
+func (a *API) applied(o order, u *keyUse, at Position) (receipt, bool, *failure) {
+	row, err := a.Tables.Balance(o.walletID)
 	if err != nil {
 		return receipt{}, false, unknown(err)
 	}
 	if row.NextOffset <= at.Offset {
 		return receipt{}, false, nil
 	}
-	use, ok := row.Key(wallet.HashKey(key))
-	if !ok { // forgotten among newer keys, or the deposit did not fit the balance
-		return receipt{}, false, unknown(errors.New("the row does not know the key"))
+	use, ok := a.used(o, &row)
+	a.keys.leave(u)
+	if !ok {
+		return receipt{}, true, uncounted(&row, o, at)
 	}
-	got, f := settle(use, amount, Position{at.Partition, use.Offset}, use.Offset != at.Offset)
+	got, f := settle(use, o.amount, Position{at.Partition, use.Offset}, use.Offset != at.Offset)
 	return got, true, f
+}
+
+// uncounted is a deposit that the row has passed and whose key it does not know.
+func uncounted(row *wallet.Account, o order, at Position) *failure {
+	switch _, fits := row.Balance.Add(o.amount); {
+	case row.ForgotSince(at.Offset): // and nobody remembers: it had more than 100 keys at once
+		return unknown(errors.New("the row has forgotten too many keys since"))
+	case !fits:
+		return fail(codeOverflow, "the balance cannot hold the deposit; it was set aside and does not count")
+	default:
+		return fail(codeBusy, "too many other keys of this wallet came before; this one does not count; try again")
+	}
 }
 
 // settle answers from the deposit that the key made.

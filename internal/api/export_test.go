@@ -11,13 +11,13 @@ import (
 	"coinbit/internal/wallet"
 )
 
-// ParseBody is parseBody, its failure as a text.
-func ParseBody(data []byte) (string, wallet.Amount, string) {
-	id, amount, f := parseBody(data)
+// ParseBody is parse of a body, its failure as a text.
+func ParseBody(data []byte) (walletID string, amount wallet.Amount, key, failure string) {
+	o, f := parse("body", data)
 	if f != nil {
-		return id, amount, f.detail
+		return o.walletID, o.amount, o.key, f.detail
 	}
-	return id, amount, ""
+	return o.walletID, o.amount, o.key, ""
 }
 
 // Kinds is every code's status and title.
@@ -50,6 +50,7 @@ const (
 	MaxInFlight    = maxInFlight
 	MaxLargeBodies = maxLargeBodies
 	MaxStreams     = maxStreams
+	MaxUnderWay    = maxUnderWay
 	MaxKeyed       = maxKeyed
 	MaxLine        = maxLine
 )
@@ -59,6 +60,13 @@ func (a *API) SetStallTimeout(d time.Duration) { a.stallTimeout = d }
 
 // Streams is how many streams are under way, and how many of their deposits.
 func (a *API) Streams() (streams, deposits int) { return len(a.streams), int(a.streamed.Load()) }
+
+// Keys is how many deposits with a key are under way.
+func (a *API) Keys() int {
+	a.keys.mu.Lock()
+	defer a.keys.mu.Unlock()
+	return a.keys.n
+}
 
 // Lines is every line of r and its number, "" for one that is too long, and the
 // error at the end.

@@ -34,6 +34,8 @@ type world struct {
 	held     map[string]bool // table names that wait for release
 	applied  map[string]int  // how far each table has read
 	accounts map[string]*wallet.Account
+	forgot   map[string]wallet.KeyUse // by wallet and hash
+	epoch    uint64
 	counters map[string]*wallet.Counter
 	flags    map[string]*wallet.Flag
 	index    *flagged.Index
@@ -45,7 +47,8 @@ type world struct {
 
 func newWorld() *world {
 	return &world{
-		held: map[string]bool{}, applied: map[string]int{},
+		forgot: map[string]wallet.KeyUse{},
+		held:   map[string]bool{}, applied: map[string]int{},
 		accounts: map[string]*wallet.Account{}, counters: map[string]*wallet.Counter{}, flags: map[string]*wallet.Flag{},
 		watchers: map[chan struct{}]string{}, index: flagged.New(),
 	}
@@ -69,7 +72,7 @@ func (w *world) Append(ctx context.Context, _ <-chan struct{}, d *pb.Deposit) (a
 	w.deposits = append(w.deposits, d)
 	w.owners = append(w.owners, d.WalletId)
 	w.log = append(w.log, wallet.Deposit{
-		Amount: amount, At: d.AcceptedAtMs, Origin: 1, Sequence: uint64(offset) + 1, Key: wallet.HashKey(d.IdempotencyKey), HasKey: d.IdempotencyKey != "",
+		Amount: amount, At: d.AcceptedAtMs, Origin: 1, Sequence: uint64(offset) + 1, Key: wallet.HashKey(d.IdempotencyKey), HasKey: d.IdempotencyKey != "", KeyChecked: d.KeyChecked,
 		Partition: partition, Offset: offset,
 	})
 	w.catchUp()
@@ -105,8 +108,15 @@ func (w *world) catchUp() {
 	touched := map[string]bool{}
 	for ; !w.held["balance"] && w.applied["balance"] < len(w.log); w.applied["balance"]++ {
 		i := w.applied["balance"]
-		row(w.accounts, w.owners[i]).Apply(w.log[i])
-		touched[w.owners[i]] = true
+		id, account := w.owners[i], row(w.accounts, w.owners[i])
+		was := slices.Clone(account.RecentKeys)
+		account.Apply(w.log[i])
+		for _, use := range was {
+			if _, still := account.Key(use.Hash); !still {
+				w.forgot[id+string(use.Hash[:])] = use
+			}
+		}
+		touched[id] = true
 	}
 	for ; !w.held["threshold"] && w.applied["threshold"] < len(w.log); w.applied["threshold"]++ {
 		i := w.applied["threshold"]
@@ -165,6 +175,19 @@ func (w *world) Balance(id string) (wallet.Account, error) {
 	a := *row(w.accounts, id)
 	a.RecentKeys = slices.Clone(a.RecentKeys)
 	return a, w.readErr
+}
+
+func (w *world) Forgotten(id string, h wallet.KeyHash) (wallet.KeyUse, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	use, ok := w.forgot[id+string(h[:])]
+	return use, ok
+}
+
+func (w *world) Epoch() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.epoch
 }
 
 func (w *world) Counter(id string) (wallet.Counter, error) {

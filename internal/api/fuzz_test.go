@@ -22,11 +22,12 @@ import (
 func FuzzParseBody(f *testing.F) {
 	for _, s := range []string{one, `{"wallet_id":"w","amount":0.1}`, `{"wallet_id":"w","amount":1e3,"amount":2}`, `{"amount":1e-9,"wallet_id":"\u0077"}`,
 		`{"wallet_id":"w","amount":123456789012.123456789}`, `{"wallet_id":"w","amount":1e999999999}`, `{"wallet_id":"w","amount":-0}`,
-		`{"wallet_id":"w","amount":1}{}`, `{"a":{"b":["}",{}]},"wallet_id" : "w" , "amount" : 1 , "wallet_i\u0064":null}`, `[`, `null`, `{"wallet_id":"w","Amount":1}`, `{"wallet_id":"w","amount":100000000000000e-5}`} {
+		`{"wallet_id":"w","amount":1}{}`, `{"a":{"b":["}",{}]},"wallet_id" : "w" , "amount" : 1 , "wallet_i\u0064":null}`, `[`, `null`, `{"wallet_id":"w","Amount":1}`, `{"wallet_id":"w","amount":100000000000000e-5}`,
+		`{"wallet_id":"w","amount":"12.50","idempotency_key":"k"}`, `{"wallet_id":"w","amount":"1e3"}`, `{"wallet_id":"w","amount":1,"idempotencyKey":"k"}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		id, amount, problem := api.ParseBody(data)
+		id, amount, key, problem := api.ParseBody(data)
 		if problem != "" {
 			if strings.ContainsAny(problem, "\n\r") {
 				t.Fatalf("problem of several lines: %q", problem)
@@ -39,14 +40,32 @@ func FuzzParseBody(f *testing.F) {
 		if err := decoder.Decode(&fields); err != nil || !json.Valid(data) {
 			t.Fatalf("accepted what encoding/json refuses: %v", err)
 		}
-		if n := count(data); n["wallet_id"] != 1 || n["amount"] != 1 {
+		n := count(data)
+		if n["wallet_id"] != 1 || n["amount"] != 1 || n["idempotency_key"] > 1 {
 			t.Fatalf("accepted fields %v", n)
 		}
-		text, ok := fields["amount"].(json.Number)
-		if !ok || fields["wallet_id"] != id {
+		for name := range n {
+			if _, ours := map[string]bool{"wallet_id": true, "amount": true, "idempotency_key": true}[name]; !ours &&
+				(strings.EqualFold(name, "wallet_id") || strings.EqualFold(name, "amount") || strings.EqualFold(name, "idempotency-key")) {
+				t.Fatalf("accepted a field %q", name)
+			}
+		}
+		if has, _ := fields["idempotency_key"].(string); has != key {
+			t.Fatalf("read key %q from %v", key, fields)
+		}
+		var text string
+		switch v := fields["amount"].(type) {
+		case json.Number:
+			text = v.String()
+		case string:
+			if text = v; strings.Trim(v, "0123456789.") != "" {
+				t.Fatalf("read %s from the string %q", amount, v)
+			}
+		}
+		if fields["wallet_id"] != id {
 			t.Fatalf("read %q and %s from %v", id, amount, fields)
 		}
-		want, ok := new(big.Rat).SetString(string(text))
+		want, ok := new(big.Rat).SetString(text)
 		got, _ := new(big.Rat).SetString(amount.String())
 		if !ok || want.Cmp(got) != 0 || got.Sign() <= 0 {
 			t.Fatalf("read %s from %s", amount, text)

@@ -28,6 +28,7 @@ const (
 	codeLongPath     code = "path-too-long"
 	codeHeaders      code = "too-many-headers"
 	codeKeyReused    code = "idempotency-key-reused"
+	codeOverflow     code = "balance-overflow"
 	codeRateLimited  code = "rate-limited"
 	codeInternal     code = "internal"
 	codeBusy         code = "overloaded"
@@ -63,6 +64,7 @@ var kinds = map[code]struct {
 	codeLongPath:     {http.StatusRequestURITooLong, "Path too long"},
 	codeHeaders:      {http.StatusRequestHeaderFieldsTooLarge, "Too many headers"},
 	codeKeyReused:    {http.StatusUnprocessableEntity, "Idempotency-Key reused"},
+	codeOverflow:     {http.StatusUnprocessableEntity, "Balance too large"},
 	codeRateLimited:  {http.StatusTooManyRequests, "Too many requests"},
 	codeInternal:     {http.StatusInternalServerError, "Internal error"},
 	codeBusy:         {http.StatusServiceUnavailable, "Too busy"},

@@ -293,7 +293,7 @@ func TestCodes(t *testing.T) {
 		"not-found|No such path": 404, "method-not-allowed|Method not allowed": 405,
 		"request-timeout|Body came too slowly": 408, "body-too-large|Body too large": 413,
 		"path-too-long|Path too long": 414, "too-many-headers|Too many headers": 431, "overloaded|Too busy": 503,
-		"idempotency-key-reused|Idempotency-Key reused": 422, "rate-limited|Too many requests": 429,
+		"idempotency-key-reused|Idempotency-Key reused": 422, "balance-overflow|Balance too large": 422, "rate-limited|Too many requests": 429,
 		"internal|Internal error": 500, "stopping|Stopping": 503, "not-ready|Not ready yet": 503, "deposit-refused|Deposit refused": 503,
 		"position-not-applied|Position not applied yet": 503, "outcome-unknown|Outcome unknown": 504,
 	}

@@ -28,12 +28,13 @@ type tables struct {
 	views    map[stream.Group]*view
 	watchers watchers
 	flags    flagList
+	keys     *forgotten
 }
 
 var _ api.Tables = (*tables)(nil)
 
 func newTables(rt *Runtime) *tables {
-	t := &tables{views: make(map[stream.Group]*view), flags: flagList{log: rt.log}}
+	t := &tables{views: make(map[stream.Group]*view), flags: flagList{log: rt.log}, keys: newForgotten(maxForgotten)}
 	for _, g := range stream.Groups() {
 		v := &view{Runtime: rt, name: g, group: groups[g], table: g.Table(), changed: t.watchers.notify}
 		v.log = rt.log.With("view", string(v.table))
@@ -41,6 +42,7 @@ func newTables(rt *Runtime) *tables {
 		rt.health.add("view "+string(v.table), v.ready)
 	}
 	t.views[stream.FlaggerGroup].follow = t.flags.follow
+	t.views[stream.BalanceGroup].keys = t.keys
 	return t
 }
 
@@ -73,6 +75,12 @@ func (t *tables) Balance(walletID string) (wallet.Account, error) {
 	account, err := stream.LoadBalance(row)
 	return *account, err
 }
+
+func (t *tables) Forgotten(walletID string, h wallet.KeyHash) (wallet.KeyUse, bool) {
+	return t.keys.find(walletID, h)
+}
+
+func (t *tables) Epoch() uint64 { return t.keys.epoch.Load() }
 
 func (t *tables) Counter(walletID string) (wallet.Counter, error) {
 	row, err := t.views[stream.ThresholdGroup].get(walletID)
@@ -109,6 +117,7 @@ type view struct {
 	changed func(walletID string)
 	follow  func() follower // nil: nobody does
 	tell    *onlooker       // nil: nobody
+	keys    *forgotten      // nil: they are not remembered
 
 	caughtUp atomic.Pointer[goka.View]
 	reading  sync.RWMutex // read-locked while caughtUp is read
@@ -174,6 +183,9 @@ func (v *view) attempt(ctx context.Context) error {
 		}
 	}
 	storage = remembered(storage, said)
+	if v.keys != nil {
+		v.keys.follow(cluster.ID + " " + cluster.TopicIDs[string(v.table)])
+	}
 	var listener follower
 	if v.follow != nil {
 		listener = v.follow()
@@ -273,6 +285,9 @@ func (v *view) updated(keep updater, listener follower, said func(input []byte))
 			}
 			said(value)
 			return s.Set(key, value)
+		}
+		if err := v.keys.before(s, key, value); err != nil {
+			return err
 		}
 		was, show := v.tell.before(s, key)
 		verdict, err := keep(s, key, value)

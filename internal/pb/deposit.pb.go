@@ -39,7 +39,12 @@ type Deposit struct {
 	// The deposit's number among its origin's on this partition, from 1, in the order of
 	// the log: one that is not above all before it was sent again, or given up. Both are
 	// appended where the order is fixed, so they come last. 0 if origin is.
-	Sequence      uint64 `protobuf:"varint,8,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,8,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Of a deposit with a key: 1 + next_offset of the row of "balance-table" in which
+	// its API did not find the key. 0: not told (a producer other than our API). Of a
+	// row that may have forgotten keys used since, none can tell whether this key is
+	// one of them: the deposit is not counted. See docs/decisions on keys.
+	KeyChecked    int64 `protobuf:"varint,9,opt,name=key_checked,json=keyChecked,proto3" json:"key_checked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,11 +128,18 @@ func (x *Deposit) GetSequence() uint64 {
 	return 0
 }
 
+func (x *Deposit) GetKeyChecked() int64 {
+	if x != nil {
+		return x.KeyChecked
+	}
+	return 0
+}
+
 var File_proto_deposit_proto protoreflect.FileDescriptor
 
 const file_proto_deposit_proto_rawDesc = "" +
 	"\n" +
-	"\x13proto/deposit.proto\x12\acoinbit\"\xdb\x01\n" +
+	"\x13proto/deposit.proto\x12\acoinbit\"\xfc\x01\n" +
 	"\aDeposit\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x14\n" +
 	"\x05units\x18\x02 \x01(\x03R\x05units\x12\x14\n" +
@@ -135,7 +147,9 @@ const file_proto_deposit_proto_rawDesc = "" +
 	"\x0eaccepted_at_ms\x18\x04 \x01(\x03R\facceptedAtMs\x12'\n" +
 	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12\x16\n" +
 	"\x06origin\x18\a \x01(\x06R\x06origin\x12\x1a\n" +
-	"\bsequence\x18\b \x01(\x04R\bsequenceJ\x04\b\x05\x10\x06B\x0fZ\r./internal/pbb\x06proto3"
+	"\bsequence\x18\b \x01(\x04R\bsequence\x12\x1f\n" +
+	"\vkey_checked\x18\t \x01(\x03R\n" +
+	"keyCheckedJ\x04\b\x05\x10\x06B\x0fZ\r./internal/pbb\x06proto3"
 
 var (
 	file_proto_deposit_proto_rawDescOnce sync.Once

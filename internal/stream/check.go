@@ -52,7 +52,7 @@ func CheckDeposit(r Record, value any) (wallet.Deposit, error) {
 		if err := wallet.ValidKey(m.IdempotencyKey); err != nil {
 			return none, err
 		}
-		d.Key, d.HasKey = wallet.HashKey(m.IdempotencyKey), true
+		d.Key, d.HasKey, d.KeyChecked = wallet.HashKey(m.IdempotencyKey), true, m.KeyChecked
 	}
 	if _, named := field(m.ProtoReflect().GetUnknown(), 5, protowire.Fixed64Type); named {
 		return none, ErrEarlierBuild
@@ -84,6 +84,9 @@ func decoded(decode func([]byte) (any, error), value []byte) any {
 	return v
 }
 
+// keyChecked is the one field of a deposit that does not stand in order.
+const keyChecked = 9
+
 // plainDeposit reads a deposit with which nothing is wrong; it is false for all else.
 //
 //nolint:gosec // numbers are as protobuf has them
@@ -111,6 +114,8 @@ func plainDeposit(r Record, value []byte) (d wallet.Deposit, ok bool) {
 			d.Origin = fields.fixed64()
 		case 8:
 			d.Sequence = fields.number64()
+		case keyChecked: // what the writer appended comes behind it
+			d.KeyChecked, fields.number = int64(fields.number64()), 6
 		default:
 			return d, false
 		}
@@ -120,6 +125,9 @@ func plainDeposit(r Record, value []byte) (d wallet.Deposit, ok bool) {
 	}
 	if !ok || fields.bad || at <= 0 || at > maxEventTime || wallet.ValidWalletID(r.Key) != nil || Partition(r.Key, r.Partitions) != r.Partition {
 		return d, false
+	}
+	if !d.HasKey {
+		d.KeyChecked = 0
 	}
 	d.Amount, _ = wallet.NewDepositAmount(units, nanos)
 	d.At, d.Partition, d.Offset = at, r.Partition, r.Offset

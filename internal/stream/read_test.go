@@ -17,6 +17,8 @@ func FuzzReadDeposit(f *testing.F) {
 		{WalletId: "w", Units: 5, Nanos: 1, AcceptedAtMs: 9, Origin: 7, Sequence: 8},
 		{WalletId: "w", Units: 5, AcceptedAtMs: 9, Origin: 7},
 		{WalletId: "w", Units: 5, AcceptedAtMs: 9, IdempotencyKey: "k"},
+		{WalletId: "w", Units: 5, AcceptedAtMs: 9, IdempotencyKey: "k", KeyChecked: 8},
+		{WalletId: "w", Units: 5, AcceptedAtMs: 9, KeyChecked: 8},
 		{WalletId: "x", Units: 5, AcceptedAtMs: 9},
 		{WalletId: "w", Units: 1e12, Nanos: 1, AcceptedAtMs: 9},
 		{WalletId: "w", Nanos: -1, AcceptedAtMs: 9},

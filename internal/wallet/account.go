@@ -18,6 +18,9 @@ type Deposit struct {
 
 	Key    KeyHash
 	HasKey bool
+	// KeyChecked is 1 + NextOffset of the account in which the sender did not find the
+	// key; 0: it does not say.
+	KeyChecked int64
 	// Partition and Offset are its position on topic deposit.
 	Partition int32
 	Offset    int64
@@ -95,10 +98,11 @@ const (
 	Repeated
 	KeyReplayed // its Idempotency-Key was used for the same amount
 	KeyConflict // its Idempotency-Key was used for another amount
+	KeyStale    // its Idempotency-Key may have been used and forgotten since its sender looked
 	Overflow    // the balance cannot hold it
 )
 
-var verdictNames = [...]string{"applied", "redelivered", "repeated", "key_replayed", "key_conflict", "overflow"}
+var verdictNames = [...]string{"applied", "redelivered", "repeated", "key_replayed", "key_conflict", "key_stale", "overflow"}
 
 // String is the verdict as a metric label.
 func (v Verdict) String() string {
@@ -110,7 +114,7 @@ func (v Verdict) String() string {
 
 // Verdicts lists every verdict.
 func Verdicts() []Verdict {
-	return []Verdict{Applied, Redelivered, Repeated, KeyReplayed, KeyConflict, Overflow}
+	return []Verdict{Applied, Redelivered, Repeated, KeyReplayed, KeyConflict, KeyStale, Overflow}
 }
 
 // KeyUse is an Idempotency-Key and the deposit it made.
@@ -151,6 +155,12 @@ func (a *Account) Key(h KeyHash) (KeyUse, bool) {
 	return KeyUse{}, false
 }
 
+// ForgotSince tells whether the account may have forgotten a key that was used at an
+// offset or later: what it forgot was used before the oldest that it remembers.
+func (a *Account) ForgotSince(offset int64) bool {
+	return len(a.RecentKeys) == keptKeys && offset < a.RecentKeys[0].Offset
+}
+
 // Apply folds d in, in the order of the partition. A message that was folded
 // before is recognised by its offset.
 func (a *Account) Apply(d Deposit) Verdict {
@@ -167,6 +177,9 @@ func (a *Account) Apply(d Deposit) Verdict {
 				return KeyReplayed
 			}
 			return KeyConflict
+		}
+		if d.KeyChecked > 0 && a.ForgotSince(d.KeyChecked-1) {
+			return KeyStale
 		}
 	}
 	sum, ok := a.Balance.Add(d.Amount)

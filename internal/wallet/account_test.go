@@ -64,7 +64,7 @@ func TestVerdictWords(t *testing.T) {
 	for _, v := range wallet.Verdicts() {
 		words = append(words, v.String())
 	}
-	if got := strings.Join(words, " "); got != "applied redelivered repeated key_replayed key_conflict overflow" {
+	if got := strings.Join(words, " "); got != "applied redelivered repeated key_replayed key_conflict key_stale overflow" {
 		t.Error(got)
 	}
 }
@@ -129,6 +129,40 @@ func TestVerdictOrder(t *testing.T) {
 	d.Sequence, d.Offset = 6, 2
 	if got := a.Apply(d); got != wallet.KeyConflict {
 		t.Errorf("%v", got)
+	}
+}
+
+// A key that may have been used and forgotten since its sender looked does not count;
+// one whose sender saw all that was forgotten does.
+func TestKeyStale(t *testing.T) {
+	account := func(keys int64) (a wallet.Account) {
+		for i := range keys {
+			a.Apply(keyed(i, 1, fmt.Sprint(i)))
+		}
+		return a
+	}
+	for _, c := range []struct {
+		keys, checked int64
+		key           string
+		want          wallet.Verdict
+	}{
+		{99, 1, "new", wallet.Applied},      // nothing is forgotten yet
+		{100, 1, "new", wallet.Applied},     // nor here
+		{101, 1, "new", wallet.KeyStale},    // "0" is
+		{101, 2, "new", wallet.Applied},     // its sender saw that one
+		{250, 150, "new", wallet.KeyStale},  // and here 149 not
+		{250, 151, "new", wallet.Applied},   //
+		{250, 1, "200", wallet.KeyReplayed}, // what is known is known
+		{250, 0, "0", wallet.Applied},       // its sender does not say
+		{250, -5, "0", wallet.Applied},      // nor that one
+		{250, math.MaxInt64, "0", wallet.Applied},
+	} {
+		a := account(c.keys)
+		d := keyed(1000, 1, c.key)
+		d.KeyChecked = c.checked
+		if got := a.Apply(d); got != c.want || a.NextOffset != 1001 {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }
 
