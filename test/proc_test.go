@@ -186,12 +186,15 @@ func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code
 }
 
 // verify folds the logs anew and compares every row, as -service=verify.
-func (f *fleet) verify() (text string, ok bool) {
+func (f *fleet) verify() (text string, ok bool) { return f.command(nil, "-service=verify") }
+
+// command runs the program until it ends by itself, with env over the fleet's own.
+func (f *fleet) command(env []string, args ...string) (text string, ok bool) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-service=verify")
-	cmd.Dir, cmd.Env = f.dir, f.env
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Dir, cmd.Env = f.dir, append(slices.Clone(f.env), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
 }
