@@ -98,7 +98,7 @@ func (b *embeddedBroker) Restart(int) error {
 		err = cl.Ping(ctx)
 		return err == nil || !b.proc.Running()
 	}) || err != nil {
-		return fmt.Errorf("the embedded broker does not answer: %w\n%s", err, b.log.tail())
+		return fmt.Errorf("the embedded broker does not answer: %w\n%s", err, b.log.tail(3))
 	}
 	return nil
 }
@@ -298,7 +298,7 @@ func (c *chaos) mustSurvive(names ...string) (check func()) {
 	return func() {
 		for i, name := range names {
 			if !procs[i].Running() {
-				c.t.Errorf("%s ended, exit code %d:\n%s", name, procs[i].ExitCode(), c.f.logs[name].tail())
+				c.t.Errorf("%s ended, exit code %d:\n%s", name, procs[i].ExitCode(), c.f.logs[name].tail(3))
 			}
 		}
 	}
@@ -322,7 +322,7 @@ func (c *chaos) allReady(after string) bool {
 		c.up(instances()...)
 		for _, name := range instances() {
 			if ok, body := c.f.ready(name); !ok {
-				last = name + ": " + body + "\n" + c.f.logs[name].tail()
+				last = fmt.Sprintf("%s: %s\n%s", name, body, c.f.logs[name].tail(3))
 				pause(300 * ms)
 				return false
 			}

@@ -160,6 +160,14 @@ type verdicts struct {
 	bad     []string               // what no log may hold
 }
 
+// balance is what a wallet must show.
+func (v verdicts) balance(wallet string) int64 {
+	if ps := v.wallets[wallet]; len(ps) > 0 {
+		return ps[len(ps)-1].sum
+	}
+	return 0
+}
+
 // fold reads a log as the contract says. What is no deposit is set aside. An entry
 // counts once, however far apart its copies are, and so does a key. One that comes
 // when its origin is further on, having been given up, does not count.
@@ -197,10 +205,7 @@ func fold(records []*kgo.Record, partitions int32) verdicts {
 			continue
 		}
 		keys[walletKey{d.wallet, d.key}] = true
-		d.sum = d.nanos
-		if ps := v.wallets[d.wallet]; len(ps) > 0 {
-			d.sum += ps[len(ps)-1].sum
-		}
+		d.sum = d.nanos + v.balance(d.wallet)
 		v.wallets[d.wallet] = append(v.wallets[d.wallet], d)
 	}
 	return v
@@ -384,11 +389,7 @@ func rowFaults(table string, newest map[string][]byte, v verdicts, wallets []str
 		}
 		account, _ := decode(row.bytes[1])
 		got := int64(account.numbers[2])*nano + int64(account.numbers[3])
-		var want int64
-		if len(ps) > 0 {
-			want = ps[len(ps)-1].sum
-		}
-		if got != want {
+		if want := v.balance(w); got != want {
 			bad = append(bad, fmt.Sprintf("%s: the newest row of %s holds %s, want %s", w, table, decimal(got), decimal(want)))
 		}
 	}
