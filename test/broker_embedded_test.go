@@ -2,8 +2,8 @@
 
 package test
 
-// chaosBrokers is what TestChaos runs on unless BROKERS says otherwise.
-const chaosBrokers = "embedded"
+// What TestChaos runs on, and tries, unless BROKERS and KINDS say otherwise.
+const chaosBrokers, chaosKinds = "embedded", "brief"
 
 // startShared has nothing to start: each test has an embedded broker of its own.
 func startShared(string) (stop func(), err error) { return func() {}, nil }

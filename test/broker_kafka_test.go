@@ -17,8 +17,8 @@ var (
 	ownKafka  bool // false: BROKER names it, and it may hold earlier data
 )
 
-// chaosBrokers is what TestChaos runs on unless BROKERS says otherwise.
-const chaosBrokers = "1"
+// What TestChaos runs on, and tries, unless BROKERS and KINDS say otherwise: all.
+const chaosBrokers, chaosKinds = "1", ""
 
 func startShared(dir string) (stop func(), err error) {
 	if bootstrap = os.Getenv("BROKER"); bootstrap != "" {

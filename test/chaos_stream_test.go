@@ -38,14 +38,14 @@ func TestKillsInMidStream(t *testing.T) {
 		for i := range entries {
 			entries[i] = &entry{wallet: l.wallets[0], nanos: l.nanos(100), verdict: unknown}
 		}
-		var answered atomic.Int64
+		var sent atomic.Int64
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			l.lines(context.Background(), c, entries, func(i int) { answered.Store(int64(i)) })
+			l.lines(context.Background(), c, entries, func(i int) { sent.Store(int64(i)) })
 		}()
 		kill := int64(lines/10 + rnd.IntN(lines*8/10))
-		eventually(streamLimit, func() bool { return answered.Load() >= kill })
+		eventually(streamLimit, func() bool { return sent.Load() >= kill })
 		broker.Kill(0)
 		pause(between(rnd, 0, 500*time.Millisecond))
 		if err := broker.Restart(0); err != nil {

@@ -190,9 +190,9 @@ func chosenKinds(t *testing.T, brokers string) (chosen []string) {
 	if !ok {
 		t.Fatalf("BROKERS: got %s, takes embedded, 1 or 3", brokers)
 	}
-	wanted := os.Getenv("KINDS")
-	if wanted == "" && brokers == "embedded" && chaosBrokers == "embedded" && os.Getenv("FAULTS") == "" {
-		wanted = "brief"
+	wanted, ok := os.LookupEnv("KINDS")
+	if !ok {
+		wanted = chaosKinds
 	}
 	for _, want := range strings.Split(wanted, ",") {
 		known := want == ""
@@ -394,9 +394,10 @@ func (c *chaos) fromNothing() {
 	c.f.awaitReady(60*time.Second, instances()...)
 }
 
-// TestChaos injects FAULTS faults (one of each kind) of the given KINDS (all but the
-// slow ones), planned by SEED (1), with BROKERS embedded, 1 or 3. OLD names the commit
-// whose build takes turns with this one in rolling restarts. KINDS=list lists them.
+// TestChaos injects FAULTS faults (one of each kind) of the given KINDS (empty: all
+// but the slow ones), planned by SEED (1), with BROKERS embedded, 1 or 3. OLD names the
+// commit whose build takes turns with this one in rolling restarts. KINDS=list lists
+// the kinds.
 func TestChaos(t *testing.T) {
 	if os.Getenv("KINDS") == "list" {
 		listKinds(t)
@@ -408,14 +409,14 @@ func TestChaos(t *testing.T) {
 	c := startChaos(t, brokers)
 	r := rand.New(rand.NewPCG(seed, 0))
 	plan := c.schedule(r, chosen, faults)
-	t.Logf("FAULTS=%d SEED=%d BROKERS=%s KINDS=%s: %d faults", faults, seed, brokers, os.Getenv("KINDS"), len(plan))
+	t.Logf("FAULTS=%d SEED=%d BROKERS=%s KINDS=%s: %d faults", faults, seed, brokers, strings.Join(chosen, ","), len(plan))
 	counts := map[string]int{}
 	injected, began := 0, time.Now()
 	var first map[string]gauges
 	for round := 1; injected < len(plan) && !t.Failed(); round++ {
 		next := plan[injected:min(len(plan), injected+perRound)]
 		if !c.runRound(round, r.Uint64(), next) {
-			t.Errorf("repeat with: make chaos FAULTS=%d SEED=%d BROKERS=%s KINDS='%s'", faults, seed, brokers, os.Getenv("KINDS"))
+			t.Errorf("repeat with: make chaos FAULTS=%d SEED=%d BROKERS=%s KINDS='%s'", faults, seed, brokers, strings.Join(chosen, ","))
 			break
 		}
 		for _, p := range next {
