@@ -245,9 +245,6 @@ func (c *chaos) injectAll(plan []planned) {
 	var wg sync.WaitGroup
 	for i, p := range plan {
 		slots <- struct{}{}
-		if c.t.Failed() {
-			break // what is broken already says nothing of the next
-		}
 		var locks []*sync.Mutex // sorted: no two faults wait for each other
 		for _, target := range p.on {
 			if c.locks[target] == nil {
@@ -267,6 +264,9 @@ func (c *chaos) injectAll(plan []planned) {
 			for _, lock := range locks {
 				lock.Lock()
 				defer lock.Unlock()
+			}
+			if c.t.Failed() {
+				return // what is broken already says nothing of the next
 			}
 			began := time.Now()
 			p.run(c, p.on, rand.New(rand.NewPCG(p.seed, 1)), p.hold)
