@@ -120,11 +120,11 @@ func showFlag(hub *live.Hub, walletID string, was, is []byte) {
 		return
 	}
 	f := live.Flag{WalletID: walletID, Raised: after.Raised(), At: after.LastRemovalAt}
-	switch {
-	case after.Raised() && !after.OpRaised && after.Evidence != nil:
-		f.At, f.Total = after.Evidence.WindowEnd, after.Evidence.Total.String()
-	case after.Raised():
-		f.At = after.RaisedAt
+	if f.Raised {
+		var by wallet.RaisedBy
+		if by, f.At = after.RaisedBy(); by == wallet.ByCrossing {
+			f.Total = after.Evidence.Total.String()
+		}
 	}
 	hub.ShowFlag(f)
 }

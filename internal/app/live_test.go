@@ -113,7 +113,7 @@ func TestOnlooker(t *testing.T) {
 		`{"wallet_id":"alice","amount":"29.5","balance":"100","at":1700000000400,"delay_ms":100}`)
 
 	raised := wallet.Flag{NextOffset: 1, NextTip: 10, RaisedAt: 1_700_000_000_300,
-		Evidence: &wallet.Evidence{Offset: 9, WindowEnd: 1_700_000_000_300, Total: wallet.Amount{Units: 10001}}}
+		Evidence: &wallet.Evidence{Offset: 9, TippedAt: 1_700_000_000_250, WindowEnd: 1_700_000_000_300, Total: wallet.Amount{Units: 10001}}}
 	removed := raised
 	removed.NextOffset, removed.RemovedUpto, removed.Removals, removed.LastRemovalAt = 2, 11, 1, 1_700_000_000_450
 	operator := removed
@@ -122,7 +122,7 @@ func TestOnlooker(t *testing.T) {
 		w.take(stream.FlaggerGroup, 0, "alice", flagBytes(t, f))
 	}
 	w.told("flags",
-		`{"wallet_id":"alice","raised":true,"at":1700000000300,"total":"10001"}`,
+		`{"wallet_id":"alice","raised":true,"at":1700000000250,"total":"10001"}`,
 		`{"wallet_id":"alice","raised":false,"at":1700000000450}`,
 		`{"wallet_id":"alice","raised":true,"at":1700000000480}`)
 
