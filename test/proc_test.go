@@ -1,3 +1,5 @@
+//go:build kafka
+
 package test
 
 import (
@@ -47,12 +49,11 @@ func (o *output) all() string {
 	return string(o.last)
 }
 
-// tail is the last n lines.
-func (o *output) tail(n int) string {
+func (o *output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	lines := bytes.SplitAfter(o.last, []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-1-n):], nil))
+	return string(bytes.Join(lines[max(0, len(lines)-25):], nil))
 }
 
 // fleet is the services of one test: processes on one Kafka, with one state
@@ -144,14 +145,14 @@ func (f *fleet) awaitReady(limit time.Duration, names ...string) {
 		last := "nothing yet"
 		ok := eventually(limit, func() bool {
 			if !f.proc(name).Running() {
-				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.proc(name).Err(), f.logs[name].tail(25))
+				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.proc(name).Err(), f.logs[name].tail())
 			}
 			var ready bool
 			ready, last = f.ready(name)
 			return ready
 		})
 		if !ok {
-			f.t.Fatalf("%s is not ready after %v: %s\n%s", name, limit, last, f.logs[name].tail(25))
+			f.t.Fatalf("%s is not ready after %v: %s\n%s", name, limit, last, f.logs[name].tail())
 		}
 	}
 }
@@ -180,22 +181,19 @@ func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code
 		f.t.Errorf("%s: %v", name, err)
 	}
 	if !p.Wait(limit) {
-		f.t.Errorf("%s still runs %v after SIGTERM\n%s", name, limit, f.logs[name].tail(25))
+		f.t.Errorf("%s still runs %v after SIGTERM\n%s", name, limit, f.logs[name].tail())
 		p.Kill()
 	}
 	return time.Since(began), p.ExitCode()
 }
 
 // verify folds the logs anew and compares every row, as -service=verify.
-func (f *fleet) verify() (text string, ok bool) { return f.command(nil, "-service=verify") }
-
-// command runs the program until it ends by itself, with env over the fleet's own.
-func (f *fleet) command(env []string, args ...string) (text string, ok bool) {
+func (f *fleet) verify() (text string, ok bool) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Dir, cmd.Env = f.dir, append(slices.Clone(f.env), env...)
+	cmd := exec.CommandContext(ctx, binary, "-service=verify")
+	cmd.Dir, cmd.Env = f.dir, f.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
 }
@@ -219,7 +217,7 @@ func (f *fleet) stop() {
 	wg.Wait()
 	if f.t.Failed() {
 		for name, log := range f.logs {
-			f.t.Logf("the log of %s ends:\n%s", name, log.tail(25))
+			f.t.Logf("the log of %s ends:\n%s", name, log.tail())
 		}
 	}
 }
