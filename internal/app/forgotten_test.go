@@ -31,7 +31,7 @@ func TestForgotten(t *testing.T) {
 	changed := 0
 	v := &view{Runtime: &Runtime{}, keys: f}
 	v.changed = func(string) { changed++ }
-	update := v.updated(newUpdater(stream.AccountVersion, prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})), nil)
+	update := v.updated(newUpdater(stream.AccountVersion, prometheus.NewCounter(prometheus.CounterOpts{Name: "stale"})), nil, func([]byte) {})
 	s := storage.NewMemory()
 	shown := &checked{Storage: s, set: func() { // the row changes now: what it forgets is known
 		if use, ok := f.find("w", wallet.HashKey("49")); !ok || use.Offset != 49 || use.Amount.Units != 50 {
