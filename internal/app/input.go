@@ -70,6 +70,9 @@ func (in input) differs(table goka.Table, was string) error {
 		for _, t := range in.topics {
 			if t.id != "" && words[t.name] != t.id {
 				how = fmt.Sprintf("was folded from an earlier topic %s: restore that one", t.name)
+				if t.name == string(stream.DepositStream) {
+					with = "; but flag_wallet tells of the earlier deposit, by which flags would be missed: a new ledger goes on another cluster"
+				}
 				break
 			}
 		}
