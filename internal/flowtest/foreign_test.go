@@ -93,6 +93,37 @@ func TestForeignTransactions(t *testing.T) {
 	})
 }
 
+// A deposit that the log has twice, as when a broker forgot its producer, counts once, and
+// verify says where it stands.
+func TestTwiceInTheLog(t *testing.T) {
+	broker := startBroker(t)
+	s := newSuite(t, broker)
+	r := newRaw(s, broker)
+	w := fmt.Sprintf("twice.%d", time.Now().UnixNano())
+	var at []string
+	for range 3 {
+		status, body, header := s.request(http.MethodPost, "api", "/api/deposit", fmt.Sprintf(`{"wallet_id":%q,"amount":5}`, w), nil)
+		if status != http.StatusOK {
+			t.Fatalf("%d %s", status, body)
+		}
+		at = append(at, header.Get("X-Deposit-Position"))
+	}
+	for _, record := range r.read("deposit") {
+		if string(record.Key) == w && fmt.Sprintf("%d:%d", record.Partition, record.Offset) == at[1] {
+			again := &kgo.Record{Topic: "deposit", Key: record.Key, Value: record.Value, Partition: record.Partition}
+			r.produce(again)
+			at = append(at, fmt.Sprintf("%d:%d", again.Partition, again.Offset))
+		}
+	}
+	status, body := s.get("api", "/api/check/"+w, http.Header{"X-Deposit-Position": at[3:]})
+	if want := fmt.Sprintf(`{"wallet_id":%q,"balance":15,"above_threshold":false}`, w); status != http.StatusOK || body != want {
+		t.Errorf("%d %s", status, body)
+	}
+	if out, want := s.quick("-service=verify"), "deposit "+at[1]+", "+w+": stands in the log again, at "+at[3]+": counted once\n"; !strings.Contains(out, want) {
+		t.Errorf("%s does not say %q", out, want)
+	}
+}
+
 // Dead letters that were purged are missed by nobody.
 func TestPurgedDeadLetters(t *testing.T) {
 	broker := startBroker(t)
@@ -128,7 +159,7 @@ func TestPurgedDeadLetters(t *testing.T) {
 		}
 		return nil
 	})
-	if out := s.quick("-service=verify", "-json"); !strings.Contains(out, `"doubtful_rules":[],"rows_with_forgotten_rules":0,"purged_letters":1,"differences":0`) {
+	if out := s.quick("-service=verify", "-json"); !strings.Contains(out, `"purged_letters":1,"deposits_twice":0,"deposits_late":0,"differences":0`) {
 		t.Error(out)
 	}
 	poison("two")
