@@ -219,8 +219,15 @@ type flight struct {
 	records []record
 	size    int // of the records, about
 	batch   *sarama.RecordBatch
-	over    bool // nobody waits for it any more
+	loaded  time.Time // by the wall clock: it goes on while the process or the machine sleeps
+	over    bool      // nobody waits for it any more
 }
+
+// repeatFor is for how long a batch is sent again. Rows and brokers remember who sent it for
+// a day; an API that was stopped for longer must not send what nobody knows any more.
+const repeatFor = 10 * time.Minute
+
+func (f *flight) tooOld() bool { return time.Now().Round(0).Sub(f.loaded) > repeatFor }
 
 // ready tells whether records wait to be sent. If wait, it waits until they do, a
 // renewal is due, or the lane has failed.
@@ -246,7 +253,7 @@ func (l *lane) load(f *flight) *sarama.RecordBatch {
 	}
 	l.mu.Unlock()
 	if f.batch == nil && len(f.records) > 0 {
-		f.batch = l.batch(f.records)
+		f.batch, f.loaded = l.batch(f.records), time.Now().Round(0)
 	}
 	return f.batch
 }
@@ -515,7 +522,7 @@ func (l *lane) await(f *flight, answers chan answer) (int64, error) {
 			return 0, fmt.Errorf("%w: %w", ErrFenced, a.err)
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
 			return 0, ErrUnknownOffset
-		case !retriable(a.err), attempt > retries:
+		case !retriable(a.err), attempt > retries, f.batch != nil && f.tooOld():
 			if errors.Is(a.err, sarama.ErrTopicAuthorizationFailed) {
 				a.err = l.w.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: l.w.topic})
 			}

@@ -204,3 +204,22 @@ func TestNumberedInTheOrderOfTheLog(t *testing.T) {
 		last[m.Partition], origin = d.Sequence, d.Origin
 	}
 }
+
+// A batch that an API took up before it slept for longer than anybody remembers is not
+// sent again.
+func TestOldBatchIsNotRepeated(t *testing.T) {
+	c, w := logWriter(t, 1)
+	l := w.lane(0)
+	both := []record{{key: "w", value: []byte("1")}}
+	f := &flight{records: both, batch: l.batch(both), loaded: time.Now().Round(0).Add(-repeatFor - time.Second)}
+	answers := make(chan answer, 1)
+	answers <- answer{sent: true, err: sarama.ErrRequestTimedOut}
+	if _, err := l.await(f, answers); !errors.Is(err, sarama.ErrRequestTimedOut) || errors.Is(err, ErrNotAppended) {
+		t.Fatalf("got %v", err)
+	}
+	l.sequence = 0 // as that batch never was with the broker
+	if m, err := add(t, w, "w", "2"); err != nil || m.Offset != 0 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	records(t, c, w.topic, 1, 1)
+}
