@@ -18,6 +18,8 @@ const (
 	stall = 30 * time.Second
 	// scanBytes is how much one fetch of a scan asks for.
 	scanBytes = 4 << 20
+	// scanWait is how long one waits for something to be there, in milliseconds.
+	scanWait = 100
 )
 
 // Scan hands the records of a partition below an offset to each, in order: those that
@@ -190,9 +192,8 @@ func (s *scanner) fetch() (*sarama.FetchResponseBlock, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := s.client.Config().Consumer
-	request := &sarama.FetchRequest{Version: 12, MinBytes: 1, MaxWaitTime: int32(cfg.MaxWaitTime / time.Millisecond),
-		MaxBytes: sarama.MaxResponseSize, Isolation: cfg.IsolationLevel, SessionEpoch: -1} // no session
+	request := &sarama.FetchRequest{Version: 12, MinBytes: 1, MaxWaitTime: scanWait, MaxBytes: sarama.MaxResponseSize,
+		Isolation: s.client.Config().Consumer.IsolationLevel, SessionEpoch: -1} // no session
 	request.AddBlock(s.topic, s.partition, s.position, s.size, epoch)
 	response, err := leader.Fetch(request)
 	if err != nil {
