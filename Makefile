@@ -81,8 +81,8 @@ test-browser: ## the live page in a real Chromium (needs Node.js 20 and chromium
 	cd test/browser && npm ci --no-audit --no-fund --loglevel=error
 	cd test/browser && COINBIT=$(CURDIR)/.cache/coinbit-browser CHROMIUM='$(CHROMIUM)' SCREENSHOTS='$(SCREENSHOTS)' npm test --silent
 
-chaos: $(if $(BROKER),,kafka-jars) ## faults under load on a real Kafka, judged by an oracle: FAULTS=60 SEED=1 BROKERS=1|3 KINDS=names,groups
-	FAULTS=$(FAULTS) SEED=$(SEED) BROKERS=$(BROKERS) KINDS='$(KINDS)' go test -race -tags kafka -count=1 -timeout 24h -v -run '^TestChaos$$' ./test
+chaos: $(if $(or $(BROKER),$(filter embedded,$(BROKERS)),$(filter list,$(KINDS))),,kafka-jars) ## faults under load, judged by an oracle: FAULTS=60 SEED=1 BROKERS=embedded|1|3 KINDS=names,groups; KINDS=list lists them
+	FAULTS=$(or $(FAULTS),0) SEED=$(SEED) BROKERS=$(or $(BROKERS),1) KINDS='$(KINDS)' go test -race -count=1 -timeout 24h -v -run '^TestChaos$$' ./test
 
 planted: ## known bugs, put one at a time into a copy of the tree: a test must notice each
 	go test -tags planted -count=1 -timeout 20m -v ./test/planted

@@ -1,5 +1,3 @@
-//go:build kafka
-
 package test
 
 import (
@@ -31,6 +29,7 @@ type sight struct {
 // ledger is all that the clients of one round were told.
 type ledger struct {
 	wallets []string
+	gate    sync.RWMutex // held shared by who deposits
 	mu      sync.Mutex
 	entries map[int64]*entry // by nanos
 	sights  []sight          // in order for each API instance and wallet
@@ -58,6 +57,12 @@ func (l *ledger) note(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries[e.nanos] = e
+}
+
+// hold lets clients finish the deposits under way and begin none until resume.
+func (l *ledger) hold() (resume func()) {
+	l.gate.Lock()
+	return l.gate.Unlock
 }
 
 func (l *ledger) told(e *entry, a answer) {
@@ -102,9 +107,17 @@ func (l *ledger) run(ctx context.Context, seed uint64, apis []*client) {
 				if worker >= 6 {
 					e.key = strconv.FormatUint(rnd.Uint64(), 36)
 				}
-				l.note(e)
 				l.deposit(ctx, c, apis, e, rnd)
 				l.pause(ctx, time.Duration(rnd.IntN(20))*time.Millisecond)
+			}
+		})
+	}
+	for i, c := range apis {
+		rnd := rand.New(rand.NewPCG(seed, uint64(200+i)))
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				l.stream(ctx, c, apis, rnd)
+				l.pause(ctx, 300*time.Millisecond)
 			}
 		})
 	}
@@ -123,10 +136,19 @@ func (l *ledger) run(ctx context.Context, seed uint64, apis []*client) {
 // patience is how long after the end of the faults a client asks for its answer.
 const patience = 90 * time.Second
 
+// single makes a deposit in a request of its own.
+func (l *ledger) single(c *client, e *entry) answer {
+	l.note(e)
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	a := c.post(e.wallet, decimal(e.nanos), e.key)
+	l.told(e, a)
+	return a
+}
+
 func (l *ledger) deposit(ctx context.Context, c *client, apis []*client, e *entry, rnd *rand.Rand) {
 	if e.key == "" {
-		a := c.post(e.wallet, decimal(e.nanos), "")
-		l.told(e, a)
+		a := l.single(c, e)
 		if a.verdict == acked && rnd.IntN(4) == 0 { // read your writes, at whichever API
 			l.look(apis[rnd.IntN(len(apis))], e.wallet, a.position)
 		}
@@ -134,8 +156,7 @@ func (l *ledger) deposit(ctx context.Context, c *client, apis []*client, e *entr
 	}
 	var healed time.Time
 	for ; ; pause(100 * time.Millisecond) {
-		a := apis[rnd.IntN(len(apis))].post(e.wallet, decimal(e.nanos), e.key)
-		l.told(e, a)
+		a := l.single(apis[rnd.IntN(len(apis))], e)
 		if a.verdict == acked || a.verdict == broken {
 			return
 		}
@@ -150,7 +171,53 @@ func (l *ledger) deposit(ctx context.Context, c *client, apis []*client, e *entr
 	}
 }
 
-func (l *ledger) look(c *client, wallet, position string) {
+// stream makes 200 deposits in one request, to a few wallets, some with a key; what
+// became of those is then asked for singly.
+func (l *ledger) stream(ctx context.Context, c *client, apis []*client, rnd *rand.Rand) {
+	entries := make([]*entry, 200)
+	first := rnd.IntN(len(l.wallets) - 2)
+	for i := range entries {
+		entries[i] = &entry{wallet: l.wallets[first+rnd.IntN(3)], verdict: unknown, nanos: l.nanos(1 + rnd.Int64N(40_000))}
+		if rnd.IntN(10) == 0 {
+			entries[i].key = strconv.FormatUint(rnd.Uint64(), 36)
+		}
+	}
+	l.lines(ctx, c, entries, func(i int) {
+		if i%20 == 19 {
+			l.pause(ctx, 5*time.Millisecond)
+		}
+	})
+	for _, e := range entries {
+		if e.key != "" && e.verdict != acked && e.verdict != broken {
+			l.deposit(ctx, c, apis, e, rnd)
+		}
+	}
+}
+
+// lines makes deposits in one request, and calls sent after each that is sent.
+func (l *ledger) lines(ctx context.Context, c *client, entries []*entry, sent func(i int)) {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	for _, e := range entries {
+		l.note(e)
+	}
+	body := func(yield func(string) bool) {
+		for i, e := range entries {
+			line := fmt.Sprintf(`{"wallet_id":%q,"amount":%s`, e.wallet, decimal(e.nanos))
+			if e.key != "" {
+				line += fmt.Sprintf(`,"idempotency_key":%q`, e.key)
+			}
+			if !yield(line + "}\n") {
+				return
+			}
+			sent(i)
+		}
+	}
+	c.stream(context.WithoutCancel(ctx), body, len(entries), func(i int, a answer) { l.told(entries[i], a) })
+}
+
+// look notes what an API shows of a wallet, and says if it showed anything.
+func (l *ledger) look(c *client, wallet, position string) bool {
 	s, ok, err := c.check(wallet, position)
 	if err != nil {
 		l.mu.Lock()
@@ -159,6 +226,7 @@ func (l *ledger) look(c *client, wallet, position string) {
 	} else if ok {
 		l.saw(sight{c.base, wallet, s.nanos, position})
 	}
+	return ok
 }
 
 func (l *ledger) pause(ctx context.Context, d time.Duration) {

@@ -1,8 +1,7 @@
-//go:build kafka
-
 package test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -52,6 +51,7 @@ func (n *network) advertise(broker int, listener, addr string) (string, error) {
 	return p.Listen, nil
 }
 
+// bootstrap is empty where there are no proxies.
 func (n *network) bootstrap(listener string) string { return strings.Join(n.addrs[listener], ",") }
 
 // add puts a toxic on all links of a listener, into one direction: "upstream" is
@@ -115,4 +115,44 @@ func (flip) Pipe(s *toxics.ToxicStub) {
 	}
 }
 
-func init() { toxics.Register("flip", new(flip)) }
+// hang swallows what a connection carries to the broker from the first Produce
+// request for a topic on. It goes with connections made after it.
+type hang struct {
+	Topic string `json:"topic"`
+}
+
+func (h *hang) Pipe(s *toxics.ToxicStub) {
+	var request []byte
+	hung := false
+	for {
+		select {
+		case <-s.Interrupt:
+			return
+		case c := <-s.Input:
+			if c == nil {
+				s.Close()
+				return
+			}
+			request = append(request, c.Data...)
+			for len(request) >= 6 && !hung {
+				// length, API key, …: the names of topics come before the records
+				size := 4 + int(request[0])<<24 + int(request[1])<<16 + int(request[2])<<8 + int(request[3])
+				head := request[:min(len(request), size)]
+				produce := head[4] == 0 && head[5] == 0
+				hung = produce && bytes.Contains(head[:min(len(head), 300)], []byte(h.Topic))
+				if len(request) < size {
+					break
+				}
+				request = request[size:]
+			}
+			if !hung {
+				s.Output <- c
+			}
+		}
+	}
+}
+
+func init() {
+	toxics.Register("flip", new(flip))
+	toxics.Register("hang", new(hang))
+}

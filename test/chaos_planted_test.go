@@ -1,5 +1,3 @@
-//go:build kafka
-
 package test
 
 import (
@@ -18,6 +16,14 @@ type evidence struct {
 	tables   map[string]map[string][]byte // newest rows
 	grown    []*kgo.Record                // a changelog as it grew
 	deadRows []*kgo.Record
+	earlier  []verdicts // of logs that are gone
+}
+
+// appended is the log with one more at the end of its partition.
+func (e *evidence) appended(r *kgo.Record) *kgo.Record {
+	r.Offset = 50
+	e.log = append(e.log, r)
+	return r
 }
 
 // protobuf encodes numbers and messages by field.
@@ -44,7 +50,7 @@ func accountRow(next, nanos int64) []byte {
 func fine() *evidence {
 	const at = int64(1_800_000_000_000)
 	e := &evidence{ledger: newLedger(1, 3), tables: map[string]map[string][]byte{}}
-	offsets := map[int32]int64{}
+	offsets, api := map[int32]int64{}, &producer{partitions: 8, origin: 7}
 	put := func(r *kgo.Record) string {
 		r.Offset = offsets[r.Partition]
 		offsets[r.Partition]++
@@ -55,7 +61,7 @@ func fine() *evidence {
 		d := &entry{wallet: w, nanos: nanos, key: key, verdict: v}
 		e.ledger.note(d)
 		if v != refused {
-			r := record(8, w, nanos, at, uint64(nanos))
+			r := api.deposit(w, nanos, at)
 			if key != "" {
 				r.Value = append(r.Value, protobuf(6, []byte(key))...)
 			}
@@ -68,12 +74,14 @@ func fine() *evidence {
 	deposit(a, 6000*nano+2, at+1000, "", unknown)
 	deposit(b, 6000*nano+3, at, "", acked)
 	deposit(b, 6000*nano+4, at+period.Milliseconds(), "key", acked)
-	again := *e.log[len(e.log)-1]
-	again.Value = append(append([]byte{}, again.Value[:len(again.Value)-14]...), protobuf(6, []byte("key"))...)
-	put(&again)
+	retry := api.deposit(b, 6000*nano+4, at+period.Milliseconds())
+	retry.Value = append(retry.Value, protobuf(6, []byte("key"))...)
+	put(retry)
+	put(again(e.log[0])) // the broker forgot who had sent it
 	deposit(c, 5*nano, at, "", refused)
 	bad := &kgo.Record{Key: []byte("x"), Value: []byte{0xff}, Partition: 3}
 	e.dead(put(bad))
+	e.deadRows[0].Value = bad.Value
 	e.ledger.saw(sight{"one", a, 0, ""})
 	e.ledger.saw(sight{"one", a, first.nanos, first.position})
 	e.ledger.saw(sight{"one", a, first.nanos, ""})
@@ -99,9 +107,9 @@ func (e *evidence) dead(position string) {
 
 func (e *evidence) judge() []string {
 	v := fold(e.log, 8)
-	bad := append(ledgerFaults(e.ledger, v), deadFaults(e.deadRows, v, nil)...)
+	bad := append(ledgerFaults(e.ledger, append(e.earlier, v)...), deadFaults(e.deadRows, v, nil, nil)...)
 	for _, table := range tables {
-		bad = append(bad, rowFaults(table, e.tables[table], v, e.ledger.wallets, period, nil)...)
+		bad = append(bad, rowFaults(table, e.tables[table], v, e.ledger.wallets, period)...)
 	}
 	seen := versions{}
 	for _, r := range e.grown {
@@ -121,14 +129,32 @@ func TestOracleFinds(t *testing.T) {
 	}{
 		"an acknowledged deposit is lost": {func(e *evidence, _, _ string) { e.log = e.log[1:] }, "acknowledged at"},
 		"a deposit counts twice": {func(e *evidence, a, _ string) {
-			again := record(8, a, 6000*nano+1, 1, 99)
-			again.Offset = 50
-			e.log = append(e.log, again)
+			e.appended((&producer{8, 9, 0}).deposit(a, 6000*nano+1, 1))
 		}, "counts twice"},
+		"one name for two deposits": {func(e *evidence, a, _ string) {
+			e.appended((&producer{8, 7, 0}).deposit(a, 77, 1))
+		}, "two deposits of one name"},
+		"a deposit without an origin": {func(e *evidence, a, _ string) {
+			e.ledger.note(&entry{wallet: a, nanos: 77, verdict: unknown})
+			e.appended((&producer{8, 0, 0}).deposit(a, 77, 1))
+		}, "names no origin"},
+		"an acknowledged deposit is overtaken": {func(e *evidence, a, _ string) {
+			e.appended((&producer{8, 7, 1000}).deposit(a, 77, 1))
+			e.ledger.note(&entry{wallet: a, nanos: 77, verdict: acked, position: fmt.Sprint(home(a, 8), ":50")})
+			late := e.appended((&producer{8, 7, 900}).deposit(a, 78, 1))
+			late.Offset++
+			e.ledger.note(&entry{wallet: a, nanos: 78, verdict: acked, position: fmt.Sprint(home(a, 8), ":51")})
+		}, "does not count"},
+		"acknowledged at another place": {func(e *evidence, a, _ string) {
+			e.ledger.entries[6000*nano+1].position = "7:77"
+		}, "is not there"},
+		"a balance goes back to a cluster that is gone": {func(e *evidence, a, _ string) {
+			e.earlier = []verdicts{fold([]*kgo.Record{(&producer{8, 5, 0}).deposit(a, 77, 1)}, 8)}
+			e.ledger.note(&entry{wallet: a, nanos: 77, verdict: unknown})
+			e.ledger.saw(sight{"one", a, 77, ""})
+		}, "went back to"},
 		"a deposit that nobody made": {func(e *evidence, a, _ string) {
-			made := record(8, a, 77, 1, 99)
-			made.Offset = 50
-			e.log = append(e.log, made)
+			e.appended((&producer{8, 9, 0}).deposit(a, 77, 1))
 		}, "nobody made"},
 		"a refused deposit is there": {func(e *evidence, _, _ string) { e.ledger.entries[6000*nano+2].verdict = refused }, "was refused"},
 		"a key without an answer":    {func(e *evidence, _, _ string) { e.ledger.entries[6000*nano+4].verdict = unknown }, "got no answer"},
@@ -147,8 +173,9 @@ func TestOracleFinds(t *testing.T) {
 		"own deposit not shown": {func(e *evidence, a, _ string) {
 			e.ledger.saw(sight{"two", a, 0, e.ledger.entries[6000*nano+1].position})
 		}, "to the maker of"},
-		"a row goes back": {func(e *evidence, _, _ string) { e.grown = append(e.grown, e.grown[0]) }, "went back from 2 to 0"},
-		"not set aside":   {func(e *evidence, _, _ string) { e.deadRows = nil }, "not set aside"},
+		"a row goes back":     {func(e *evidence, _, _ string) { e.grown = append(e.grown, e.grown[0]) }, "went back from 2 to 0"},
+		"not set aside":       {func(e *evidence, _, _ string) { e.deadRows = nil }, "not set aside"},
+		"a letter is altered": {func(e *evidence, _, _ string) { e.deadRows[0].Value = []byte{0xff, 0} }, "and changed"},
 		"set aside without need": {func(e *evidence, a, _ string) {
 			e.dead(fmt.Sprintf("%d:0", home(a, 8)))
 		}, "set aside without need"},

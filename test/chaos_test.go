@@ -1,10 +1,10 @@
-//go:build kafka
-
 package test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -14,56 +14,54 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"coinbit/internal/kafkatest"
 )
 
-// chaos is the whole suite under faults: real brokers behind proxies, two
-// instances of every service.
+// chaos is the whole suite under faults: brokers, Apache Kafka's behind proxies, and
+// two instances of every service.
 type chaos struct {
-	t          *testing.T
-	kafka      *kafkatest.Cluster
-	net        *network
-	f          *fleet
-	apis       []*client
-	oracle     *oracle
+	t      *testing.T
+	kafka  cluster
+	net    *network
+	f      *fleet
+	apis   []*client
+	oracle *oracle
+	// partitions are those that a wallet's is one of. Only a fault that is alone
+	// changes them.
 	partitions int32
-	otherBuild string // the rolling restart's second binary
-	other      bool   // which of the two is rolled out
 
+	otherBuild func() string // the rolling restart's second binary
+	other      bool          // which of the two is rolled out
+	shiftable  func() string // a binary whose clock can be off
+
+	alone sync.RWMutex // held by a fault that is alone, and shared by all others
 	locks map[string]*sync.Mutex
 
 	// of the round
-	round      int
-	ledger     *ledger
-	mu         sync.Mutex
-	from       map[int32]int64 // where its deposits begin
-	rawWallets map[string]bool // of records that the harness wrote itself
-	loose      map[string]bool // wallets whose flag is not promised
+	round         int
+	ledger        *ledger
+	mu            sync.Mutex
+	from          map[int32]int64 // where its deposits begin
+	eras          []era           // before the present one
+	rawWallets    map[string]bool // of records that the harness wrote itself
+	lettersPurged map[string]bool // positions of what they told of
+	followed      func()          // ends follow
+	older         []string        // rows that were followed by older ones
 }
+
+// firstPartitions is how many the services make.
+const firstPartitions = 8
 
 // period is the rolling period of the fleet.
 const period = 3 * time.Second
 
-func startChaos(t *testing.T, brokers int) *chaos {
+func startChaos(t *testing.T, brokers string) *chaos {
 	t.Helper()
-	c := &chaos{t: t, net: newNetwork(t), partitions: 8, locks: map[string]*sync.Mutex{}}
-	var err error
-	c.kafka, err = kafkatest.Start(context.Background(), kafkatest.Options{
-		Dir: t.TempDir(), Brokers: brokers, Listeners: []string{"FIRST", "SECOND"}, Advertise: c.net.advertise,
-		Props: map[string]string{ // aggressive compaction: what is not newest goes within seconds
-			"log.roll.ms": "4000", "log.cleaner.min.cleanable.ratio": "0.01", "log.cleaner.backoff.ms": "500",
-			"log.cleaner.delete.retention.ms": "500", "offsets.topic.segment.bytes": "1048576",
-			"group.min.session.timeout.ms": "6000",
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.kafka.Stop)
-	c.otherBuild = buildOther(t)
+	c := &chaos{t: t, net: newNetwork(t), partitions: firstPartitions, locks: map[string]*sync.Mutex{}}
+	c.kafka = startCluster(t, brokers, c.net)
+	c.otherBuild = sync.OnceValue(func() string { return buildOther(t) })
+	c.shiftable = sync.OnceValue(func() string { return buildShiftable(t) })
 	c.oracle = newOracle(t, c.kafka.Addrs())
-	c.f = newFleet(t, c.kafka.Bootstrap(), "ROLLING_PERIOD="+period.String(), fmt.Sprint("PARTITIONS=", c.partitions))
+	c.f = newFleet(t, c.kafka.Bootstrap(), "ROLLING_PERIOD="+period.String(), fmt.Sprint("PARTITIONS=", firstPartitions))
 	for _, name := range instances() {
 		c.f.addr[name] = freeAddr(t)
 	}
@@ -105,24 +103,32 @@ func (c *chaos) up(names ...string) {
 	}
 }
 
-// launch starts an instance. The second ones have a network of their own.
+// launch starts an instance.
 func (c *chaos) launch(name, stateDir string) {
+	program := binary
+	if c.other {
+		program = c.otherBuild()
+	}
+	c.launchAs(program, name, stateDir)
+}
+
+// launchAs is launch for any build. The second instances have a network of their own.
+func (c *chaos) launchAs(program, name, stateDir string, env ...string) {
 	service, number, _ := strings.Cut(name, "-")
 	listener := "FIRST"
 	if number == "2" {
 		listener = "SECOND"
 	}
-	env := []string{"BROKER=" + c.net.bootstrap(listener), "STATE_DIR=" + stateDir}
+	env = append(env, "STATE_DIR="+stateDir)
+	if behind := c.net.bootstrap(listener); behind != "" {
+		env = append(env, "BROKER="+behind)
+	}
 	if addr := c.f.addr[name]; addr != "" {
 		setting := "ADMIN_PORT="
 		if service == "api" {
 			setting = "PORT="
 		}
 		env = append(env, setting+addr)
-	}
-	program := binary
-	if c.other {
-		program = c.otherBuild
 	}
 	c.f.launchAs(program, name, service, env...)
 }
@@ -146,44 +152,93 @@ func (c *chaos) brokersUp(brokers []string) {
 
 // planned is one fault of the schedule.
 type planned struct {
-	kind kind
+	name string
+	kind
 	on   []string
 	hold time.Duration
 	seed uint64
 	gap  time.Duration // before the next one begins
 }
 
-// schedule plans n faults; the same seed plans the same ones.
-func (c *chaos) schedule(r *rand.Rand, from []kind, n int) []planned {
-	var plan []planned
+// schedule plans n faults of the named kinds, or, if n is 0, one of each; the same
+// seed plans the same ones.
+func (c *chaos) schedule(r *rand.Rand, names []string, n int) []planned {
+	chosen := slices.Clone(names)
+	r.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
+	if n > 0 {
+		chosen = nil
+	}
 	for range n {
-		k := from[r.IntN(len(from))]
-		hold := k.hold[0] + time.Duration(r.Int64N(int64(max(1, k.hold[1]-k.hold[0]))))
+		chosen = append(chosen, names[r.IntN(len(names))])
+	}
+	var plan []planned
+	for _, name := range chosen {
+		k := kinds[name]
+		hold := k.least + time.Duration(r.Int64N(int64(max(1, k.most-k.least))))
 		on := k.on(c, r)
 		slices.Sort(on)
-		plan = append(plan, planned{k, on, hold, r.Uint64(), time.Duration(r.IntN(1500)) * time.Millisecond})
+		plan = append(plan, planned{name, k, on, hold, r.Uint64(), time.Duration(r.IntN(1500)) * time.Millisecond})
 	}
 	return plan
 }
 
-// chosenKinds are those that KINDS names, by name or group, or all that are not slow.
-func chosenKinds(t *testing.T, brokers int) []kind {
+// chosenKinds are those that KINDS names, by name, group or, for what `make test`
+// tries, as "brief"; or all that can be on these brokers and are not slow.
+func chosenKinds(t *testing.T, brokers string) (chosen []string) {
 	t.Helper()
-	names := strings.Split(os.Getenv("KINDS"), ",")
-	var chosen []kind
-	for _, k := range kinds() {
-		named := slices.Contains(names, k.name) || slices.Contains(names, k.group)
-		if k.brokers <= brokers && (named || os.Getenv("KINDS") == "" && !k.slow) {
-			chosen = append(chosen, k)
+	on, ok := map[string]traits{"embedded": embedded, "1": single, "3": three}[brokers]
+	if !ok {
+		t.Fatalf("BROKERS: got %s, takes embedded, 1 or 3", brokers)
+	}
+	wanted, ok := os.LookupEnv("KINDS")
+	if !ok {
+		wanted = chaosKinds
+	}
+	for _, want := range strings.Split(wanted, ",") {
+		known := want == ""
+		for _, name := range slices.Sorted(maps.Keys(kinds)) {
+			k := kinds[name]
+			named := want == name || want == k.group || want == "brief" && k.traits&brief != 0
+			known = known || named
+			if k.traits&on != 0 && (named || want == "" && k.traits&slow == 0) && !slices.Contains(chosen, name) {
+				chosen = append(chosen, name)
+			}
+		}
+		if !known {
+			t.Fatalf("KINDS: no kind or group is called %q; KINDS=list lists them", want)
 		}
 	}
 	if len(chosen) == 0 {
-		t.Fatalf("KINDS=%s: no such kind or group", os.Getenv("KINDS"))
+		t.Fatalf("KINDS=%s: none of these can be tried with BROKERS=%s", wanted, brokers)
 	}
 	return chosen
 }
 
-// inject runs the faults of a round, up to two at a time, and returns when all
+// listKinds says what each does, and what it needs.
+func listKinds(t *testing.T) {
+	var lines []string
+	for name, k := range kinds {
+		var needs []string
+		for _, needed := range []struct {
+			is   bool
+			what string
+		}{{k.traits&embedded == 0, "Apache Kafka"}, {k.traits&(embedded|single) == 0, "three brokers"},
+			{k.traits&real == 0, "the embedded broker"}, {k.traits&slow != 0, "to be named"}} {
+			if needed.is {
+				needs = append(needs, needed.what)
+			}
+		}
+		line := fmt.Sprintf("%-8s %-24s %s", k.group, name, k.doc)
+		if len(needs) > 0 {
+			line += "; needs " + strings.Join(needs, ", ")
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	t.Logf("the kinds of faults:\n%s", strings.Join(lines, "\n"))
+}
+
+// injectAll runs the faults of a round, up to two at a time, and returns when all
 // are healed.
 func (c *chaos) injectAll(plan []planned) {
 	slots := make(chan struct{}, 2)
@@ -199,13 +254,23 @@ func (c *chaos) injectAll(plan []planned) {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			if p.traits&alone != 0 {
+				c.alone.Lock()
+				defer c.alone.Unlock()
+			} else {
+				c.alone.RLock()
+				defer c.alone.RUnlock()
+			}
 			for _, lock := range locks {
 				lock.Lock()
 				defer lock.Unlock()
 			}
+			if c.t.Failed() {
+				return // what is broken already says nothing of the next
+			}
 			began := time.Now()
-			p.kind.run(c, p.on, rand.New(rand.NewPCG(p.seed, 1)), p.hold)
-			c.t.Logf("  %d.%d %s: %s %s, %v", c.round, i+1, p.kind.group, p.kind.name, strings.Join(p.on, " "), time.Since(began).Round(time.Millisecond))
+			p.run(c, p.on, rand.New(rand.NewPCG(p.seed, 1)), p.hold)
+			c.t.Logf("  %d.%d %s: %s %s, %v", c.round, i+1, p.group, p.name, strings.Join(p.on, " "), time.Since(began).Round(time.Millisecond))
 		})
 		pause(p.gap)
 	}
@@ -214,18 +279,17 @@ func (c *chaos) injectAll(plan []planned) {
 
 // runRound injects a plan under load, heals, and asks the oracle.
 func (c *chaos) runRound(round int, seed uint64, plan []planned) (ok bool) {
-	c.round, c.rawWallets, c.loose = round, map[string]bool{}, map[string]bool{}
-	c.ledger = newLedger(round, 30)
+	c.round, c.rawWallets, c.lettersPurged = round, map[string]bool{}, map[string]bool{}
+	c.ledger, c.eras, c.older = newLedger(round, 30), nil, nil
 	var err error
-	if c.from, err = c.oracle.ends("deposit"); err != nil {
+	if _, c.from, err = c.oracle.bounds("deposit"); err != nil {
 		c.t.Error(err)
 		return false
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var load sync.WaitGroup
 	load.Go(func() { c.ledger.run(ctx, seed, c.apis) })
-	var older []string
-	load.Go(func() { older = c.oracle.follow(ctx) })
+	c.follow()
 	pause(500 * time.Millisecond)
 	c.injectAll(plan)
 	healed := time.Now()
@@ -235,16 +299,28 @@ func (c *chaos) runRound(round int, seed uint64, plan []planned) (ok bool) {
 	pause(500 * time.Millisecond)
 	cancel()
 	load.Wait()
-	if len(older) > 0 {
-		c.t.Errorf("round %d: %d rows were followed by older ones:\n%s", round, len(older), strings.Join(older[:min(len(older), 5)], "\n"))
+	c.followed()
+	if len(c.older) > 0 {
+		c.t.Errorf("round %d: %d rows were followed by older ones:\n%s", round, len(c.older), strings.Join(c.older[:min(len(c.older), 5)], "\n"))
 	}
-	if !c.exact() || len(older) > 0 {
+	if !c.exact() || c.t.Failed() {
 		return false
 	}
 	counts := c.ledger.count()
 	c.t.Logf("round %d: exact. %d acknowledged, %d refused, %d unknown; all ready %v after healing, exact after %v",
 		round, counts[acked], counts[refused], counts[unknown], ready.Round(time.Millisecond), time.Since(healed).Round(time.Millisecond))
 	return true
+}
+
+// follow follows the changelogs until followed.
+func (c *chaos) follow() {
+	ctx, cancel := context.WithCancel(context.Background())
+	found := make(chan []string, 1)
+	go func() { found <- c.oracle.follow(ctx) }()
+	c.followed = func() {
+		cancel()
+		c.older = append(c.older, <-found...)
+	}
 }
 
 // exact waits until the oracle finds nothing wrong with the round.
@@ -271,14 +347,18 @@ func (c *chaos) judge() []string {
 		return []string{err.Error()}
 	}
 	v := fold(log, c.partitions)
+	var logs []verdicts
+	for _, e := range c.eras {
+		logs = append(logs, fold(e.log, e.partitions))
+	}
 	wallets := slices.Clone(c.ledger.wallets)
 	for w := range c.rawWallets {
 		if len(v.wallets[w]) > 0 {
 			wallets = append(wallets, w)
 		}
 	}
-	bad := ledgerFaults(c.ledger, v)
-	tables, err := c.oracle.tableFaults(v, wallets, period, c.loose)
+	bad := ledgerFaults(c.ledger, append(logs, v)...)
+	tables, err := c.oracle.tableFaults(v, wallets, period)
 	if err != nil {
 		return []string{err.Error()}
 	}
@@ -286,15 +366,12 @@ func (c *chaos) judge() []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	bad = append(append(bad, tables...), deadFaults(dead, v, c.from)...)
+	bad = append(append(bad, tables...), deadFaults(dead, v, c.from, c.lettersPurged)...)
 	for _, api := range c.apis { // the views
 		for _, w := range wallets {
-			var want int64
-			if ps := v.wallets[w]; len(ps) > 0 {
-				want = ps[len(ps)-1].sum
-			}
+			want := v.balance(w)
 			got, ok, err := api.check(w, "")
-			if err != nil || !ok || got.nanos != want || got.above != above(v.wallets[w], period) && !c.loose[w] {
+			if err != nil || !ok || got.nanos != want || got.above != above(v.wallets[w], period) {
 				bad = append(bad, fmt.Sprintf("%s shows %s as %v (%t, %v), want %s", api.base, w, got, ok, err, decimal(want)))
 			}
 		}
@@ -317,33 +394,39 @@ func (c *chaos) fromNothing() {
 	c.f.awaitReady(60*time.Second, instances()...)
 }
 
-// TestChaos injects FAULTS faults (60) of the given KINDS (all but the slow
-// ones), planned by SEED (1), with BROKERS 1 or 3. OLD names the commit whose
-// build takes turns with this one in rolling restarts.
+// TestChaos injects FAULTS faults (one of each kind) of the given KINDS (empty: all
+// but the slow ones), planned by SEED (1), with BROKERS embedded, 1 or 3. OLD names the
+// commit whose build takes turns with this one in rolling restarts. KINDS=list lists
+// the kinds.
 func TestChaos(t *testing.T) {
+	if os.Getenv("KINDS") == "list" {
+		listKinds(t)
+		return
+	}
 	const perRound = 10
-	faults, seed, brokers := int(number(t, "FAULTS", 60)), number(t, "SEED", 1), int(number(t, "BROKERS", 1))
-	t.Logf("FAULTS=%d SEED=%d BROKERS=%d KINDS=%s", faults, seed, brokers, os.Getenv("KINDS"))
+	faults, seed, brokers := int(number(t, "FAULTS", 0)), number(t, "SEED", 1), cmp.Or(os.Getenv("BROKERS"), chaosBrokers)
 	chosen := chosenKinds(t, brokers)
 	c := startChaos(t, brokers)
 	r := rand.New(rand.NewPCG(seed, 0))
+	plan := c.schedule(r, chosen, faults)
+	t.Logf("FAULTS=%d SEED=%d BROKERS=%s KINDS=%s: %d faults", faults, seed, brokers, strings.Join(chosen, ","), len(plan))
 	counts := map[string]int{}
 	injected, began := 0, time.Now()
 	var first map[string]gauges
-	for round := 1; injected < faults && !t.Failed(); round++ {
-		plan := c.schedule(r, chosen, min(perRound, faults-injected))
-		if !c.runRound(round, r.Uint64(), plan) {
-			t.Errorf("repeat with: make chaos FAULTS=%d SEED=%d BROKERS=%d KINDS=%q", faults, seed, brokers, os.Getenv("KINDS"))
+	for round := 1; injected < len(plan) && !t.Failed(); round++ {
+		next := plan[injected:min(len(plan), injected+perRound)]
+		if !c.runRound(round, r.Uint64(), next) {
+			t.Errorf("repeat with: make chaos FAULTS=%d SEED=%d BROKERS=%s KINDS='%s'", faults, seed, brokers, strings.Join(chosen, ","))
 			break
 		}
-		for _, p := range plan {
-			counts[p.kind.group+": "+p.kind.name]++
+		for _, p := range next {
+			counts[p.group+": "+p.name]++
 		}
-		injected += len(plan)
+		injected += len(next)
 		if first == nil {
 			first = c.gauges()
 		}
-		t.Logf("%d of %d faults, %v", injected, faults, time.Since(began).Round(time.Second))
+		t.Logf("%d of %d faults, %v", injected, len(plan), time.Since(began).Round(time.Second))
 	}
 	if !t.Failed() {
 		c.fromNothing()

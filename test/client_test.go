@@ -1,17 +1,18 @@
-//go:build kafka
-
 package test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/big"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -83,6 +84,85 @@ func (c *client) post(wallet, amount, key string) answer {
 	case res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != "":
 		a.verdict = refused
 	case res.StatusCode == http.StatusGatewayTimeout:
+		a.verdict = unknown
+	}
+	return a
+}
+
+// streamLimit is how long a stream of deposits may take.
+const streamLimit = 5 * time.Minute
+
+// stream makes n deposits, one a line, in one request, and says of each what became
+// of it.
+func (c *client) stream(ctx context.Context, lines iter.Seq[string], n int, told func(line int, a answer)) {
+	ctx, cancel := context.WithTimeout(ctx, streamLimit)
+	defer cancel()
+	read, write := io.Pipe()
+	var written sync.WaitGroup
+	written.Go(func() {
+		var err error
+		for line := range lines {
+			if _, err = io.WriteString(write, line); err != nil {
+				break // the other side has gone
+			}
+		}
+		_ = write.CloseWithError(err)
+	})
+	defer written.Wait()
+	defer func() { _ = read.Close() }()
+	// What has no answer in the end: begins as the answer to the request.
+	rest, answered := answer{verdict: unknown, detail: "the stream was cut off"}, 0
+	defer func() {
+		for ; answered < n; answered++ {
+			told(answered, rest)
+		}
+	}()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/api/deposits", read)
+	if err != nil {
+		rest = answer{verdict: broken, detail: err.Error()}
+		return
+	}
+	res, err := (&http.Client{Transport: c.http.Transport}).Do(req)
+	if err != nil {
+		if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
+			rest = answer{verdict: refused, detail: err.Error()}
+		}
+		return
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		rest = lineAnswer(0, res.StatusCode, "", res.Status)
+		return
+	}
+	for scanner := bufio.NewScanner(res.Body); scanner.Scan(); {
+		var got struct {
+			Line     int
+			Position string
+			Code     int
+			Message  string
+			End      bool
+		}
+		if err := json.Unmarshal(scanner.Bytes(), &got); err != nil || got.Line != answered+1 || got.Line > n && !got.End {
+			rest = answer{verdict: broken, detail: fmt.Sprintf("answer after line %d of %d: %s", answered, n, scanner.Text())}
+			return
+		}
+		if got.End { // this line and all after it
+			rest = answer{verdict: refused, detail: got.Message}
+			return
+		}
+		told(answered, lineAnswer(got.Line, got.Code, got.Position, got.Message))
+		answered++
+	}
+}
+
+func lineAnswer(line, code int, position, detail string) answer {
+	a := answer{verdict: broken, position: position, detail: fmt.Sprintf("line %d: %d %s", line, code, detail)}
+	switch {
+	case position != "":
+		a.verdict = acked
+	case code == http.StatusServiceUnavailable:
+		a.verdict = refused
+	case code == http.StatusGatewayTimeout:
 		a.verdict = unknown
 	}
 	return a

@@ -171,7 +171,7 @@ func (x *integration) start(commitEvery string) *child.Process {
 	x.t.Cleanup(func() {
 		p.Kill()
 		if x.t.Failed() {
-			x.t.Logf("the consumer said:\n%s", x.said.tail())
+			x.t.Logf("the consumer said:\n%s", x.said.tail(25))
 		}
 	})
 	return p

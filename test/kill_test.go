@@ -3,38 +3,9 @@
 package test
 
 import (
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 )
-
-// number reads a whole number from the environment of the tests.
-func number(t *testing.T, name string, initial uint64) uint64 {
-	t.Helper()
-	s := os.Getenv(name)
-	if s == "" {
-		return initial
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
-
-// seeded returns a source of random moments that SEED repeats.
-func seeded(t *testing.T) (*rand.Rand, uint64) {
-	t.Helper()
-	seed := number(t, "SEED", uint64(time.Now().UnixNano()))
-	t.Logf("SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0)), seed
-}
-
-func between(rnd *rand.Rand, low, high time.Duration) time.Duration {
-	return low + time.Duration(rnd.Int64N(int64(high-low)))
-}
 
 // TestKill kills each service with kill -9, KILLS times (3), at random moments
 // under load, and starts it again. In the end every balance and every flag must

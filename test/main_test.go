@@ -1,28 +1,22 @@
-//go:build kafka
-
 package test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-
-	"coinbit/internal/kafkatest"
 )
 
 // What TestMain prepares for all tests.
 var (
-	binary    string // the program under test, built once
-	bootstrap string // the Kafka the tests share
-	ownKafka  bool   // false: BROKER names it, and it may hold earlier data
-	runID     = fmt.Sprintf("%08x", rand.Uint32())
+	binary string // the program under test, built once
+	runID  = fmt.Sprintf("%08x", rand.Uint32())
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -41,16 +35,10 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
 		return 1
 	}
-	stopKafka := func() {}
-	if bootstrap = os.Getenv("BROKER"); bootstrap == "" {
-		began := time.Now()
-		c, err := kafkatest.Start(context.Background(), kafkatest.Options{Dir: filepath.Join(dir, "kafka")})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		bootstrap, ownKafka, stopKafka = c.Bootstrap(), true, c.Stop
-		fmt.Printf("Apache Kafka %s up in %v\n", kafkatest.Version, time.Since(began).Round(time.Millisecond))
+	stopKafka, err := startShared(filepath.Join(dir, "kafka"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	code := m.Run()
 	stopKafka()
@@ -63,4 +51,30 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return code
+}
+
+// number reads a whole number from the environment of the tests.
+func number(t *testing.T, name string, initial uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return initial
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// seeded returns a source of random moments that SEED repeats.
+func seeded(t *testing.T) (*rand.Rand, uint64) {
+	t.Helper()
+	seed := number(t, "SEED", uint64(time.Now().UnixNano()))
+	t.Logf("SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0)), seed
+}
+
+func between(rnd *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(rnd.Int64N(int64(high-low)))
 }

@@ -1,5 +1,3 @@
-//go:build kafka
-
 package test
 
 import (
@@ -49,11 +47,12 @@ func (o *output) all() string {
 	return string(o.last)
 }
 
-func (o *output) tail() string {
+// tail is the last n lines.
+func (o *output) tail(n int) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	lines := bytes.SplitAfter(o.last, []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-25):], nil))
+	return string(bytes.Join(lines[max(0, len(lines)-1-n):], nil))
 }
 
 // fleet is the services of one test: processes on one Kafka, with one state
@@ -145,14 +144,14 @@ func (f *fleet) awaitReady(limit time.Duration, names ...string) {
 		last := "nothing yet"
 		ok := eventually(limit, func() bool {
 			if !f.proc(name).Running() {
-				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.proc(name).Err(), f.logs[name].tail())
+				f.t.Fatalf("%s ended while it was to become ready: %v\n%s", name, f.proc(name).Err(), f.logs[name].tail(25))
 			}
 			var ready bool
 			ready, last = f.ready(name)
 			return ready
 		})
 		if !ok {
-			f.t.Fatalf("%s is not ready after %v: %s\n%s", name, limit, last, f.logs[name].tail())
+			f.t.Fatalf("%s is not ready after %v: %s\n%s", name, limit, last, f.logs[name].tail(25))
 		}
 	}
 }
@@ -181,19 +180,22 @@ func (f *fleet) term(name string, limit time.Duration) (took time.Duration, code
 		f.t.Errorf("%s: %v", name, err)
 	}
 	if !p.Wait(limit) {
-		f.t.Errorf("%s still runs %v after SIGTERM\n%s", name, limit, f.logs[name].tail())
+		f.t.Errorf("%s still runs %v after SIGTERM\n%s", name, limit, f.logs[name].tail(25))
 		p.Kill()
 	}
 	return time.Since(began), p.ExitCode()
 }
 
 // verify folds the logs anew and compares every row, as -service=verify.
-func (f *fleet) verify() (text string, ok bool) {
+func (f *fleet) verify() (text string, ok bool) { return f.command(nil, "-service=verify") }
+
+// command runs the program until it ends by itself, with env over the fleet's own.
+func (f *fleet) command(env []string, args ...string) (text string, ok bool) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-service=verify")
-	cmd.Dir, cmd.Env = f.dir, f.env
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Dir, cmd.Env = f.dir, append(slices.Clone(f.env), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
 }
@@ -217,7 +219,7 @@ func (f *fleet) stop() {
 	wg.Wait()
 	if f.t.Failed() {
 		for name, log := range f.logs {
-			f.t.Logf("the log of %s ends:\n%s", name, log.tail())
+			f.t.Logf("the log of %s ends:\n%s", name, log.tail(25))
 		}
 	}
 }

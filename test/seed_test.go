@@ -45,7 +45,7 @@ func startMake(t *testing.T, target string, env []string) *makeTarget {
 		<-m.Done()
 		release()
 		if t.Failed() {
-			t.Logf("the output of make %s ends:\n%s", target, m.log.tail())
+			t.Logf("the output of make %s ends:\n%s", target, m.log.tail(25))
 		}
 	})
 	return m
@@ -63,7 +63,7 @@ func TestSeedCommands(t *testing.T) {
 	up := eventually(3*time.Minute, func() bool { // go run compiles first
 		for _, m := range targets {
 			if !m.Running() {
-				t.Fatalf("make %s ended:\n%s", m.name, m.log.tail())
+				t.Fatalf("make %s ended:\n%s", m.name, m.log.tail(25))
 			}
 		}
 		res, err := probes.Get("http://" + addr + "/readyz")

@@ -67,14 +67,14 @@ func TestTour(t *testing.T) {
 		_ = suite.SignalGroup(syscall.SIGINT) // Ctrl-C goes to all of a terminal's
 		if !suite.Wait(30 * time.Second) {
 			_ = suite.SignalGroup(syscall.SIGKILL)
-			t.Errorf("make run does not end\n%s", said.tail())
+			t.Errorf("make run does not end\n%s", said.tail(25))
 		}
 		suite = nil
 	}
 	t.Cleanup(func() {
 		stop()
 		if t.Failed() {
-			t.Logf("make run said:\n%s", said.tail())
+			t.Logf("make run said:\n%s", said.tail(25))
 		}
 	})
 	ran := 0

@@ -137,3 +137,27 @@ func TestThreeBrokers(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestReplaceIsAnotherClusterAtTheSameAddress(t *testing.T) {
+	c := start(t, kafkatest.Options{})
+	addr := c.Bootstrap()
+	createTopic(t, c, "kept", 1)
+	produce(t, c, "kept", "in the first")
+	dir, err := c.Replace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Bootstrap() != addr {
+		t.Errorf("replaced at %s, was at %s", c.Bootstrap(), addr)
+	}
+	createTopic(t, c, "kept", 1) // it is not there
+	produce(t, c, "kept", "in the second")
+	wantFirst(t, c, "kept", "in the second")
+
+	earlier, err := kafkatest.Start(context.Background(), kafkatest.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(earlier.Stop)
+	wantFirst(t, earlier, "kept", "in the first")
+}

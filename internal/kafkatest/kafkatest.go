@@ -70,6 +70,8 @@ type Cluster struct {
 	libs    string
 	log     io.Writer
 	brokers []*broker
+	// replaced counts the clusters that were here before.
+	replaced int
 }
 
 type broker struct {
@@ -127,6 +129,11 @@ func (c *Cluster) start(ctx context.Context, o Options) error {
 	if err := c.format(ctx); err != nil {
 		return err
 	}
+	return c.run(ctx)
+}
+
+// run starts all brokers and waits until they know each other.
+func (c *Cluster) run(ctx context.Context) error {
 	for _, b := range c.brokers {
 		if err := c.launch(b); err != nil {
 			return err
@@ -352,6 +359,32 @@ func (c *Cluster) Restart(i int) error {
 		return fmt.Errorf("kafkatest: %w", err)
 	}
 	return nil
+}
+
+// Replace kills every broker and starts another cluster, which holds nothing, at
+// the same addresses. What was there lies in dir, for Options.Dir.
+func (c *Cluster) Replace() (dir string, err error) {
+	dir = filepath.Join(c.dir, fmt.Sprintf("replaced-%d", c.replaced))
+	c.replaced++
+	for i, b := range c.brokers {
+		c.Kill(i)
+		kept := filepath.Join(dir, filepath.Base(b.dir))
+		if err := os.MkdirAll(kept, 0o750); err != nil {
+			return "", fmt.Errorf("kafkatest: %w", err)
+		}
+		if err := os.Rename(b.data(), filepath.Join(kept, filepath.Base(b.data()))); err != nil {
+			return "", fmt.Errorf("kafkatest: %w", err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := c.format(ctx); err != nil {
+		return "", fmt.Errorf("kafkatest: %w", err)
+	}
+	if err := c.run(ctx); err != nil {
+		return "", fmt.Errorf("kafkatest: %w", err)
+	}
+	return dir, nil
 }
 
 // DataDir is where broker i (from 0) keeps its logs.
