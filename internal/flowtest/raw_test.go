@@ -20,7 +20,8 @@ type raw struct {
 func newRaw(s *suite, broker string) *raw {
 	s.t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(broker, ",")...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.MaxVersions(kversion.V3_8_0())) // topics by name, not yet by id
+		kgo.ProducerBatchCompression(kgo.NoCompression()), // as the API writes
+		kgo.MaxVersions(kversion.V3_8_0()))                // topics by name, not yet by id
 	if err != nil {
 		s.t.Fatal(err)
 	}
