@@ -214,7 +214,7 @@ func TestHostileClients(t *testing.T) {
 // TestFlagTopicHangs: while no crossing is answered, threshold holds a bounded part of the
 // deposits behind it, and reads on when it is.
 func TestFlagTopicHangs(t *testing.T) {
-	const deposits, bound = 150_000, 90_000
+	const deposits, bound = 100_000, 80_000
 	embedded, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
