@@ -137,6 +137,7 @@ func (g *guarded) mtls(user string) []string {
 var aclOperations = map[string]sarama.AclOperation{
 	stream.Read: sarama.AclOperationRead, stream.Write: sarama.AclOperationWrite,
 	stream.Create: sarama.AclOperationCreate, stream.Describe: sarama.AclOperationDescribe,
+	stream.DescribeConfigs: sarama.AclOperationDescribeConfigs,
 }
 
 var aclResources = map[string]sarama.AclResourceType{
@@ -456,7 +457,7 @@ func (g *guarded) takeAway(t *testing.T, p *guardedProc, r stream.Right) {
 			}
 		}
 		healed = func() bool { return c.post(wallet, "1", "").verdict == acked }
-	case r.Resource == stream.TransactionalIDResource, r.Name == string(group.Table()) && r.Operation == stream.Read:
+	case r.Resource == stream.TransactionalIDResource, r.Operation == stream.Describe, r.Name == string(group.Table()) && r.Operation == stream.Read:
 		p.restart() // needed at the start alone
 	case r.Operation == stream.Write && strings.HasSuffix(r.Name, "_dead_letter"):
 		input := strings.TrimSuffix(r.Name, "_dead_letter")

@@ -70,13 +70,16 @@ func runTopics(ctx context.Context, rt *Runtime, cmd Command) error {
 		return err
 	}
 	for _, t := range cluster.Unchecked {
-		fmt.Fprintf(rt.stdout, "%s: settings not checked, DescribeConfigs on it is not granted\n", t)
+		fmt.Fprintf(rt.stdout, "topic %s: settings not checked\n", t)
 	}
 	for _, f := range cluster.Faults {
 		fmt.Fprintf(rt.stdout, "%s\n    %s\n", f, f.Command(rt.cfg.Brokers))
 	}
 	if n := len(cluster.Faults); n > 0 {
 		return fmt.Errorf("%d settings of topics lose money: the commands above mend them", n)
+	}
+	if len(cluster.Unchecked) > 0 {
+		return rt.client.Unchecked(cluster.Unchecked)
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ type Client struct {
 	// subject and validUntil are of the client's certificate.
 	subject, validUntil string
 	log                 *slog.Logger
-	said                *sync.Map // warnings, as keys: each is said once
+	said                *sync.Map // what once has said, as keys
 	// cluster is the one that this client is for, see In; nil: whichever answers.
 	cluster *Cluster
 }

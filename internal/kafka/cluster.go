@@ -110,11 +110,25 @@ func (c *Client) still(meta *sarama.MetadataResponse) error {
 		return err
 	}
 	for _, topic := range c.followed() {
-		if t := topicIn(meta, topic); t == nil {
-			return fmt.Errorf("%w: topic %s is not there", ErrUnreachable, topic)
+		if err := absent(meta, topic); err != nil && !Denied(err) { // who is denied learns it where it matters
+			return fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 	}
 	return nil
+}
+
+// absent says that a topic is not there, or hidden; nil if it is there.
+func absent(meta *sarama.MetadataResponse, topic string) error {
+	for _, t := range meta.Topics {
+		switch {
+		case t.Name != topic:
+		case errors.Is(t.Err, sarama.ErrTopicAuthorizationFailed):
+			return t.Err
+		case len(t.Partitions) > 0:
+			return nil
+		}
+	}
+	return fmt.Errorf("topic %s is not there: %w", topic, sarama.ErrUnknownTopicOrPartition)
 }
 
 // lookup asks for the metadata of the topics that its client looks after, over one

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -121,8 +120,8 @@ func (w *writer) sameTopic(broker *sarama.Broker) error {
 	if err != nil {
 		return err
 	}
-	if topicIn(meta, w.topic) == nil {
-		return fmt.Errorf("topic %s is not there: %w", w.topic, sarama.ErrUnknownTopicOrPartition)
+	if err := absent(meta, w.topic); err != nil {
+		return err
 	}
 	return w.owner.cluster.check(meta)
 }

@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -119,21 +121,30 @@ func (c *Client) readSettings(admin sarama.ClusterAdmin, topics []stream.Topic, 
 // stay, and warns of the rest.
 func (c *Client) Judge(cluster Cluster) error {
 	if len(cluster.Unchecked) > 0 {
-		c.once("settings of topics are not checked: "+c.who()+" lacks DescribeConfigs; -service=topics checks them", "topics", cluster.Unchecked)
+		c.once(slog.LevelInfo, "settings of topics are not checked: that takes DescribeConfigs on them; -service=topics checks them")
 	}
 	for _, f := range cluster.Faults {
 		if f.Deletes {
 			return fmt.Errorf("%w: %s; -service=topics names all such settings and the commands that mend them", ErrLosing, f)
 		}
-		c.once("a setting loses money: "+f.String(), "mend", f.Command(c.settings.Brokers))
+		c.once(slog.LevelWarn, "a setting loses money: "+f.String(), "mend", f.Command(c.settings.Brokers))
 	}
 	return nil
 }
 
-// once warns, but not twice of the same.
-func (c *Client) once(text string, args ...any) {
+// Unchecked is the error where settings had to be read and could not be.
+func (c *Client) Unchecked(topics []string) error {
+	rights := make([]stream.Right, len(topics))
+	for i, t := range topics {
+		rights[i] = stream.Right{Operation: stream.DescribeConfigs, Resource: stream.TopicResource, Name: t}
+	}
+	return c.denied(rights...)
+}
+
+// once says something, but not twice the same.
+func (c *Client) once(level slog.Level, text string, args ...any) {
 	if _, said := c.said.LoadOrStore(text, nil); !said {
-		c.log.Warn(text, args...)
+		c.log.Log(context.Background(), level, text, args...)
 	}
 }
 
@@ -146,7 +157,7 @@ func (c *Client) warnOfReplicas(cluster Cluster, replication int16, brokers int)
 	}
 	for topic, l := range cluster.Layouts {
 		if l.Replicas < min(want, brokers) {
-			c.once(fmt.Sprintf("topic %s has %d replicas, and there are %d brokers: kafka-reassign-partitions.sh raises that", topic, l.Replicas, brokers))
+			c.once(slog.LevelWarn, fmt.Sprintf("topic %s has %d replicas, and there are %d brokers: kafka-reassign-partitions.sh raises that", topic, l.Replicas, brokers))
 		}
 	}
 }
