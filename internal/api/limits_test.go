@@ -230,6 +230,26 @@ func TestMemoryWhileBlocked(t *testing.T) {
 	}
 }
 
+// enter sends a request until one is at work. While the answer before it is still being
+// sent, no connection can give way, and the server says that it is overloaded.
+func enter(t *testing.T, log blocked, send func() net.Conn) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		conn := send()
+		refused := make(chan struct{})
+		go func() { // ends with the connection
+			_, _ = conn.Read(make([]byte, 1))
+			close(refused)
+		}()
+		select {
+		case <-log.entered:
+			return
+		case <-refused:
+		}
+	}
+	t.Fatal("no request was let in")
+}
+
 // When there are too many connections, the longest quiet one goes, and a client
 // that asks gets its answer.
 func TestTooManyConnections(t *testing.T) {
@@ -284,8 +304,7 @@ func TestTooManyConnections(t *testing.T) {
 		}
 	}
 	for range 4 { // all places taken by requests under way
-		dial(raw(len(one), one))
-		<-log.entered
+		enter(t, log, func() net.Conn { return dial(raw(len(one), one)) })
 	}
 	res, body := exchange(t, ln.Addr().String(), "", false)
 	if res == nil || res.Header.Get("Retry-After") != "1" || res.StatusCode != 503 || !strings.Contains(body, `"overloaded"`) &&

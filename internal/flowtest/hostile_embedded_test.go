@@ -145,7 +145,7 @@ func TestHostileClients(t *testing.T) {
 		`{"wallet_id":"victim","wallet_id":"other","amount":1000000}`,
 		`{"wallet_id":"victim","amount":1e999999999}`,
 		`{"wallet_id":"victim","amount":-1000000}`,
-		`{"wallet_id":"victim","amount":"1000000"}`,
+		`{"wallet_id":"victim","amount":"1e6"}`,
 		`{"wallet_id":"victim","Amount":1000000}`,
 		`{"wallet_id":"victim","amount":1000000}{}`,
 		`{"wallet_id":"victim\u0000","amount":1000000}`,
