@@ -255,9 +255,7 @@ func (c *chaos) deleteAll() (err error) {
 		var gone []string
 		groups, groupsErr := c.oracle.admin.DeleteGroups(ctx, pairs[1:]...)
 		topics, topicsErr := c.oracle.admin.ListTopics(ctx)
-		for _, topic := range topics.TopicsSet().Topics() {
-			gone = append(gone, topic)
-		}
+		gone = append(gone, topics.TopicsSet().Topics()...)
 		deleted, deleteErr := c.oracle.admin.DeleteTopics(ctx, gone...)
 		left, leftErr := c.oracle.admin.ListTopics(ctx)
 		_ = groups.Error() // who is not there need not be deleted, and who is still in has to leave first

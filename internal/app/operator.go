@@ -93,7 +93,7 @@ func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
 // flagEvent is what the operator says. A removal names the high watermark of the
 // wallet's deposits: crossings below it are removed, also those still under way.
 func (rt *Runtime) flagEvent(ctx context.Context, client *kafka.Client, cmd Command, partition int32) (*pb.FlagEvent, error) {
-	id, at := rand.Uint64()|1, rt.now().UnixMilli() // 0 would be no id
+	id, at := rand.Uint64()|1, rt.now().UnixMilli() //nolint:gosec // no secret; and 0 would be no id
 	if !cmd.Remove {
 		return &pb.FlagEvent{WalletId: cmd.Wallet,
 			Event: &pb.FlagEvent_Raise{Raise: &pb.OperatorRaise{EventId: id, AtMs: at}}}, nil

@@ -82,7 +82,7 @@ func (w *writer) ask(broker *sarama.Broker, c *confirmation) error {
 // goOn tells whether all that res says was appended follows what was there.
 func (c *confirmation) goOn(topic string, res *sarama.ProduceResponse) bool {
 	for p, b := range res.Blocks[topic] {
-		if end, known := c.ends[p]; b.Err == sarama.ErrNoError && (!known || b.Offset < end) { //nolint:errorlint // a number from the wire
+		if end, known := c.ends[p]; b.Err == sarama.ErrNoError && (!known || b.Offset < end) {
 			return false
 		}
 	}
@@ -94,7 +94,7 @@ func (c *confirmation) keep(topic string, res *sarama.ProduceResponse) {
 		c.ends = make(map[int32]int64)
 	}
 	for p, b := range res.Blocks[topic] {
-		if b.Err == sarama.ErrNoError { //nolint:errorlint // a number from the wire
+		if b.Err == sarama.ErrNoError {
 			c.ends[p] = b.Offset + 1
 		}
 	}
@@ -129,7 +129,7 @@ func (w *writer) sameTopic(broker *sarama.Broker) error {
 func refusedAny(res *sarama.ProduceResponse) bool {
 	for _, partitions := range res.Blocks {
 		for _, b := range partitions {
-			if b.Err != sarama.ErrNoError { //nolint:errorlint // a number from the wire
+			if b.Err != sarama.ErrNoError {
 				return true
 			}
 		}

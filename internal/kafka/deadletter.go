@@ -112,7 +112,7 @@ func description(m *sarama.ConsumerMessage, notes []*sarama.RecordHeader, at tim
 
 func headers(pairs ...string) []*sarama.RecordHeader {
 	out := make([]*sarama.RecordHeader, 0, len(pairs)/2)
-	for i := 0; i < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs); i += 2 {
 		out = append(out, &sarama.RecordHeader{Key: []byte(pairs[i]), Value: []byte(pairs[i+1])})
 	}
 	return out
