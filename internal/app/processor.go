@@ -170,7 +170,7 @@ func (r *groupRun) env(cluster kafka.Cluster, inflight *kafka.Inflight, owned *o
 		RowMemory:  r.stateMemory(2), // the stores have the other half
 		Rule:       r.rule(),
 		Holds: func(ctx context.Context, t goka.Stream, p int32, n int64) (bool, error) {
-			return r.client.Holds(ctx, inflight, string(t), p, n)
+			return r.client.In(cluster).Holds(ctx, inflight, string(t), p, n)
 		},
 		Refuse: func(reason error) { _ = owned.end(fmt.Errorf("%w: %w", kafka.ErrLayout, reason)) },
 		Count:  func(v wallet.Verdict) { counters[v].Inc() },

@@ -23,22 +23,25 @@ func startBroker(t testing.TB) string {
 }
 
 // startReplaceable is startBroker; replace puts another cluster in its place, on the same
-// address.
-func startReplaceable(t testing.TB) (addr string, replace func()) {
+// address, once prepare has seen it on its own.
+func startReplaceable(t testing.TB) (addr string, replace func(prepare func(addr string))) {
 	t.Helper()
-	start := func(addr string) *broker.Broker {
-		b, err := broker.Start(context.Background(), t.TempDir(), addr)
+	start := func(dir, addr string) *broker.Broker {
+		b, err := broker.Start(context.Background(), dir, addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b
 	}
-	b := start("127.0.0.1:0")
+	b := start(t.TempDir(), "127.0.0.1:0")
 	t.Cleanup(func() { b.Close() })
-	return b.Addr(), func() {
-		addr := b.Addr()
+	return b.Addr(), func(prepare func(addr string)) {
+		addr, dir := b.Addr(), t.TempDir()
+		other := start(dir, "127.0.0.1:0")
+		prepare(other.Addr())
+		other.Close()
 		b.Close()
-		b = start(addr)
+		b = start(dir, addr)
 	}
 }
 

@@ -27,20 +27,20 @@ func startBroker(t testing.TB) string {
 }
 
 // startReplaceable starts a real Kafka; replace puts another cluster in its place, on
-// the same address.
-func startReplaceable(t testing.TB) (addr string, replace func()) {
+// the same address, once prepare has seen it on its own.
+func startReplaceable(t testing.TB) (addr string, replace func(prepare func(addr string))) {
 	t.Helper()
-	start := func(port int) *kafkatest.Cluster {
-		cluster, err := kafkatest.Start(context.Background(), kafkatest.Options{Dir: t.TempDir(), Brokers: 1, Port: port})
+	start := func(dir string, port int) *kafkatest.Cluster {
+		cluster, err := kafkatest.Start(context.Background(), kafkatest.Options{Dir: dir, Brokers: 1, Port: port})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return cluster
 	}
-	cluster := start(0)
+	cluster := start(t.TempDir(), 0)
 	t.Cleanup(func() { cluster.Stop() })
 	addr = cluster.Bootstrap()
-	return addr, func() {
+	return addr, func(prepare func(addr string)) {
 		_, text, err := net.SplitHostPort(addr)
 		if err != nil {
 			t.Fatal(err)
@@ -49,7 +49,11 @@ func startReplaceable(t testing.TB) (addr string, replace func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		dir := t.TempDir()
+		other := start(dir, 0)
+		prepare(other.Bootstrap())
+		other.Stop()
 		cluster.Stop()
-		cluster = start(port)
+		cluster = start(dir, port)
 	}
 }

@@ -146,8 +146,7 @@ func TestClusterReplaced(t *testing.T) {
 			broker, replace := startReplaceable(t)
 			s := newSuite(t, broker)
 			s.untilTaken(10)
-			replace()
-			topicsOn(t, broker, partitions)
+			replace(func(addr string) { topicsOn(t, addr, partitions) })
 			const wallets = 40
 			taken := s.untilTaken(wallets)
 			log, astray := onLog(t, broker)

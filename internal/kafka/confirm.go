@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -33,7 +34,7 @@ func (w *writer) produce(broker *sarama.Broker, req *sarama.ProduceRequest, c *c
 	}
 	if c.doubt {
 		if err := w.ask(broker, c); err != nil {
-			return nil, err
+			return nil, notAppended(err)
 		}
 	}
 	res, err := w.produceConfirmed(broker, req, c)
@@ -63,10 +64,19 @@ func (w *writer) produceConfirmed(broker *sarama.Broker, req *sarama.ProduceRequ
 		moved = w.ask(broker, c)
 	}
 	if moved != nil {
-		return nil, moved
+		return nil, unconfirmed(moved)
 	}
 	c.keep(w.topic, a.res)
 	return a.res, nil
+}
+
+// unconfirmed is the error of a request whose records were appended, nobody knows where:
+// no word of the broker about the question is one about them.
+func unconfirmed(err error) error {
+	if errors.Is(err, ErrMoved) {
+		return fmt.Errorf("%w, and the records may be on its successor", ErrMoved)
+	}
+	return fmt.Errorf("appended, but the topic is not confirmed: %s", err.Error())
 }
 
 // ask asks a broker whether the writer's topic is the one that it began with.

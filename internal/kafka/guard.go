@@ -31,7 +31,7 @@ func (g *guard) Write(p []byte) (int, error) {
 	if !g.checked && !preliminary(p) {
 		if err := g.check(); err != nil {
 			_ = g.Close()
-			return 0, err
+			return 0, notAppended(err)
 		}
 		g.checked = true
 		_ = g.SetWriteDeadline(time.Now().Add(g.timeout)) // check had its own

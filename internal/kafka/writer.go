@@ -238,7 +238,7 @@ func (w *writer) request(jobs []job, c *confirmation) (rest []job) {
 		_ = broker.Close() // the next look-up of the leader connects anew
 	}
 	for _, j := range sent {
-		a := answer{sent: true, err: err}
+		a := answer{sent: !errors.Is(err, ErrNotAppended), err: err}
 		if err == nil {
 			switch block := res.GetBlock(w.topic, j.lane.id); {
 			case block == nil:
