@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,7 +35,9 @@ type ledger struct {
 	entries map[int64]*entry // by nanos
 	sights  []sight          // in order for each API instance and wallet
 	broken  []string
-	next    int64
+	// misplaced are answers that a position is of another partition than its wallet's.
+	misplaced []string
+	next      int64
 }
 
 func newLedger(round int, wallets int) *ledger {
@@ -221,8 +224,12 @@ func (l *ledger) look(c *client, wallet, position string) bool {
 	s, ok, err := c.check(wallet, position)
 	if err != nil {
 		l.mu.Lock()
-		l.broken = append(l.broken, err.Error())
-		l.mu.Unlock()
+		defer l.mu.Unlock()
+		if position != "" && strings.Contains(err.Error(), "invalid-position") {
+			l.misplaced = append(l.misplaced, err.Error())
+		} else {
+			l.broken = append(l.broken, err.Error())
+		}
 	} else if ok {
 		l.saw(sight{c.base, wallet, s.nanos, position})
 	}

@@ -307,6 +307,9 @@ func ledgerFaults(l *ledger, logs ...verdicts) (bad []string) {
 			bad = append(bad, fmt.Sprintf("%s: key %s got no answer", e.wallet, e.key))
 		}
 	}
+	if len(logs) == 1 { // a position of an era that is over may be one of another count of partitions
+		bad = append(bad, l.misplaced...)
+	}
 	bad = append(bad, sightFaults(l, shown, len(logs)-1)...)
 	slices.Sort(bad)
 	return append(bad, l.broken...)
