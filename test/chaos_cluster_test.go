@@ -240,6 +240,10 @@ func madeAnew(other bool) func(*chaos, []string, *rand.Rand, time.Duration) {
 					c.term(name)
 				}
 			}
+			if other { // or the APIs would make them as they are told to
+				c.signal(syscall.SIGSTOP, "api", "api-2")
+				defer c.signal(syscall.SIGCONT, "api", "api-2")
+			}
 			return log, errors.Join(err, c.deleteAll(), c.topics(partitions))
 		})
 		c.goesOn("all topics are made anew")
@@ -296,7 +300,7 @@ func (c *chaos) mustSurvive(names ...string) (check func()) {
 	return func() {
 		for i, name := range names {
 			if !procs[i].Running() {
-				c.t.Errorf("%s ended, exit code %d:\n%s", name, procs[i].ExitCode(), c.f.logs[name].tail(3))
+				c.t.Errorf("%s ended, exit code %d:\n%s", name, procs[i].ExitCode(), c.f.logs[name].tail(15))
 			}
 		}
 	}
