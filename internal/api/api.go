@@ -31,7 +31,8 @@ const (
 
 // What a Log says of a deposit that it did not see through.
 var (
-	// ErrRefused: nothing was sent, the deposit certainly does not count.
+	// ErrRefused: it was not sent, or Kafka refused it before appending anything; it
+	// certainly does not count.
 	ErrRefused = errors.New("deposit refused, and certainly not in the log")
 	// ErrUnknown: the deposit may or may not come to count.
 	ErrUnknown = errors.New("outcome of the deposit unknown")
@@ -72,11 +73,11 @@ func ParsePosition(text string) (Position, error) {
 // Log takes deposits.
 type Log interface {
 	// Append returns d's position once d is on all in-sync replicas. It fails
-	// with ErrRefused when nothing was sent and with ErrUnknown otherwise, also
+	// with ErrRefused when d is certainly not in the log and with ErrUnknown otherwise, also
 	// when ctx ends or over is closed first; any other error is taken for ErrUnknown.
 	Append(ctx context.Context, over <-chan struct{}, d *pb.Deposit) (Position, error)
-	// Send is Append without waiting: unless it returns an error (ErrRefused), done
-	// is called exactly once, from another goroutine, and must not block. d is the
+	// Send is Append without waiting: unless it returns an error (ErrRefused: d was not
+	// sent), done is called exactly once, from another goroutine, and must not block. d is the
 	// caller's again once done is called or an error returned. There is place for
 	// MaxSent of these beside what Append has under way.
 	Send(d *pb.Deposit, done func(Position, error)) error
@@ -90,8 +91,8 @@ type Tables interface {
 	Ready() error
 	Balance(walletID string) (wallet.Account, error)
 	// Forgotten is a key that the wallet's balance row knew and forgot for newer ones,
-	// as far as that is remembered. What a row read before it was asked does not show
-	// any more, it does.
+	// as far as that is remembered. Ask it after reading the row: it knows a key before
+	// a row that lacks the key is shown.
 	Forgotten(walletID string, h wallet.KeyHash) (wallet.KeyUse, bool)
 	// Epoch changes when the tables become those of another log, whose positions have
 	// nothing to do with those of before.

@@ -40,7 +40,7 @@ type keyBook struct {
 // underWayKeys are those of one wallet. It is there as long as there are any.
 type underWayKeys struct {
 	uses    []*keyUse     // in the order in which they came
-	changed chan struct{} // closed when one leaves; nil: nobody waits
+	changed chan struct{} // closed when one leaves or is lost; nil: nobody waits
 }
 
 // keyUse is a key on its way:
@@ -151,13 +151,17 @@ func (w *underWayKeys) find(h wallet.KeyHash) int {
 // places is how many of the wallet's are taken. The lost ones leave one: without
 // another deposit nobody would learn what became of them.
 func (w *underWayKeys) places() int {
-	lost := 0
+	lost := w.lost()
+	return len(w.uses) - lost + min(lost, maxUnderWay-1)
+}
+
+func (w *underWayKeys) lost() (n int) {
 	for _, u := range w.uses {
 		if u.state == keyLost {
-			lost++
+			n++
 		}
 	}
-	return len(w.uses) - lost + min(lost, maxUnderWay-1)
+	return n
 }
 
 func (w *underWayKeys) wait() <-chan struct{} {
@@ -165,6 +169,14 @@ func (w *underWayKeys) wait() <-chan struct{} {
 		w.changed = make(chan struct{})
 	}
 	return w.changed
+}
+
+// wake lets all that wait look again.
+func (w *underWayKeys) wake() {
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
 }
 
 // drop needs b.mu.
@@ -175,13 +187,11 @@ func (b *keyBook) drop(w *underWayKeys, i int) {
 	if len(w.uses) == 0 {
 		delete(b.wallets, walletID)
 	}
-	if w.changed != nil {
-		close(w.changed)
-		w.changed = nil
-	}
+	w.wake()
 }
 
-// sent says that u is about to be handed to the log, which answers with answered.
+// sent says that u is about to be handed to the log. The log's answer goes to answered;
+// if it does not take u at all, unhanded.
 func (b *keyBook) sent(u *keyUse) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -212,22 +222,14 @@ func (b *keyBook) answered(u *keyUse, at Position, err error) {
 		u.state, u.turn = keyLost, b.turn
 	}
 	// The one that was refused, or the oldest of too many that are lost.
-	lost := 0
-	for _, o := range w.uses {
-		if o.state == keyLost {
-			lost++
-		}
-	}
+	lost := w.lost()
 	for i, o := range w.uses {
 		if refused(err) && o == u || o.state == keyLost && lost > maxUnderWay {
 			b.drop(w, i)
 			break
 		}
 	}
-	if w.changed != nil { // a lost one lets its key be sent again
-		close(w.changed)
-		w.changed = nil
-	}
+	w.wake() // a lost one lets its key be sent again
 }
 
 // leave ends u if it was never sent, or the row has passed it.

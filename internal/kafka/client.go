@@ -78,8 +78,9 @@ func NewClient(s Settings, log *slog.Logger) (*Client, error) {
 // Brokers are the bootstrap servers.
 func (c *Client) Brokers() []string { return c.settings.Brokers }
 
-// Timeouts of every client. A broker restart takes seconds, so a producer
-// retries for half a minute before it gives up; a probe answers quickly.
+// Timeouts of every client. A broker restart takes seconds, so a writer
+// sends a batch again for half a minute and more before it gives up, see repeatFor for the
+// most; a probe answers quickly.
 const (
 	dialTimeout  = 3 * time.Second
 	retryBackoff = 250 * time.Millisecond

@@ -13,9 +13,10 @@ import (
 //
 // A produce request names a topic, not the topic's id, and one that was deleted and made
 // anew takes what was meant for the other, by another count of partitions. So the broker
-// is asked for the topic behind a request, over the same connection: what it then tells
-// was so, too, when it appended the records. It is not asked again for a moment, if it
-// was never in doubt and offsets go on: those of another topic begin at 0. After an error
+// is asked for the topic's id after each produce request, over the same connection. A
+// deleted topic's id never comes back, so an id that is still the same was the same when
+// the records were appended. It is not asked for some milliseconds (confirmedFor) if the latest
+// answer was no error and offsets go on: those of another topic begin at 0. After an error
 // it is asked before the next request, so that nothing more is sent in vain.
 type confirmation struct {
 	at    time.Time       // of the latest question that was answered well
@@ -23,7 +24,7 @@ type confirmation struct {
 	doubt bool            // the latest answer was an error
 }
 
-// confirmedFor is that moment: far less than it takes to delete a topic, to make another
+// confirmedFor is far less than it takes to delete a topic, to make another
 // and to write it as long as the first one was.
 const confirmedFor = 10 * time.Millisecond
 

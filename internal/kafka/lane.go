@@ -379,11 +379,11 @@ func (l *lane) adapt(f *flight, err error) bool {
 	switch {
 	case errors.Is(err, sarama.ErrInvalidTimestamp) && !f.batch.FirstTimestamp.IsZero():
 		l.untimed = true
-	case tooLarge(err) && !alone, errors.Is(err, sarama.ErrInvalidRecord) && !alone && slices.ContainsFunc(f.records, replaceable):
+	case tooLarge(err) && !alone, errors.Is(err, sarama.ErrInvalidRecord) && !alone && slices.ContainsFunc(f.records, describable):
 		l.mu.Lock()
 		l.limit = max(1, f.size/2)
 		l.mu.Unlock()
-	case (tooLarge(err) || errors.Is(err, sarama.ErrInvalidRecord)) && replaceable(f.records[0]):
+	case (tooLarge(err) || errors.Is(err, sarama.ErrInvalidRecord)) && describable(f.records[0]):
 		done := f.records[0].done
 		f.records[0] = f.records[0].raw.instead()
 		f.records[0].done = done
@@ -396,7 +396,8 @@ func (l *lane) adapt(f *flight, err error) bool {
 	return true
 }
 
-func replaceable(r record) bool { return r.raw != nil && r.raw.instead != nil }
+// describable tells whether it is the copy of a record that a dead letter can describe instead.
+func describable(r record) bool { return r.raw != nil && r.raw.instead != nil }
 
 // renewed gets the next identity. It is false when the lane has failed.
 func (l *lane) renewed() bool {

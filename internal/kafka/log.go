@@ -17,7 +17,7 @@ import (
 // maxLogQueue is far above what its callers have in flight: Emit does not block.
 const maxLogQueue = 16 << 20
 
-// LogWriter is a goka.Producer for one topic. sarama's passes each record through
+// LogWriter is a goka.Producer for one topic. sarama's producer passes each record through
 // five goroutines; this one collects what comes while a batch is in flight, and
 // never sends a record anew under another producer id. A broker that has forgotten its
 // producers may still take a repeat for a new record, so each writer is an origin, and

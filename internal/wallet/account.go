@@ -89,7 +89,9 @@ func ValidKey(key string) error {
 // Verdict is what became of a message.
 type Verdict uint8
 
-// The verdicts. Only Applied changes more of a row than its next offset.
+// The verdicts. Redelivered changes nothing of a row, and Repeated its next offset alone.
+// What is not counted for its key or the balance still changes the account's origins; only
+// Applied changes more.
 const (
 	Applied     Verdict = iota
 	Redelivered         // this very message was folded before

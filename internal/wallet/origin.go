@@ -6,15 +6,15 @@ package wallet
 // origin and keeps what a next deposit of any of them can need.
 //
 // For an origin that is not heard of, time goes by as the clock of another one says, the
-// pacemaker: with each of its deposits all that were last heard of before its previous
-// one grow idle by what lies between. One at a time may say so: by two clocks the same
-// minute would be counted twice. The first origin of a wallet is its pacemaker; when
+// pacemaker: each of its deposits adds the time since its previous one to Origin.Idle of
+// all origins that were not heard of in between. There is one pacemaker at a time: by two
+// clocks the same minute would be counted twice. The first origin of a wallet is its pacemaker; when
 // maxMissed deposits in a row were not its own, the origin in hand takes its place.
 //
 // Invariants of Account.Origins, in the order of the log (the latest seen last):
 //   - Sequence is the highest of all its deposits that were folded in. It never goes back.
-//   - LatestAt + Idle is what its clock shows, or less; more by lateness at most for each
-//     other origin, whose deposits may have come late; unless a clock was set meanwhile.
+//   - LatestAt + Idle is at most what its clock shows now, plus lateness for each other
+//     origin, whose deposits may have come late; unless a clock was set meanwhile.
 //   - An origin is forgotten only when maxOrigins others came after it, or minOrigins
 //     others and a day.
 

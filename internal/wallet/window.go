@@ -89,8 +89,9 @@ func (w *Window) RuleAt(offset int64) (rule Rule, known bool) {
 // that stays above crosses once a period. A window is (end − period, end], so every
 // one that holds t ends in [t, t + period).
 //
-// Before a change of rule a window was above only if it was under both rules: the one
-// in force then, was, says what was told, the one in force now what is asked.
+// Where the rule has changed (was is the one before), a window counts as above before d
+// only if it was so under both rules: under the old one, else it was not told of; under
+// the new one, else it is not above now.
 //
 // A cell of several deposits may lie in a window in part. The sum with d counts
 // such a cell, the sum before it does not: what cells hide errs towards raising.
@@ -239,7 +240,7 @@ func (w *Window) insert(d Deposit) {
 }
 
 // prune drops the cells that share no window with a deposit of time needed or later.
-// What is later stays, whosever it is: the slowest clock will come to it.
+// What is later stays, whichever origin made it: the slowest clock will come to it.
 func (w *Window) prune(needed int64) {
 	n := 0
 	for n < len(w.Cells)-1 && w.Cells[n].Last <= needed-w.period() {

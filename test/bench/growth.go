@@ -116,7 +116,7 @@ func (h *history) next(repeats int) (float64, error) {
 }
 
 // settledAt is after how many deposits a wallet's row has all that it will hold:
-// 64 deposit ids, and a full window. From there on, cost must not grow.
+// its origin, and a full window. From there on, cost must not grow.
 const settledAt = 200
 
 // walletGrows is what a deposit costs as its wallet's history grows.
