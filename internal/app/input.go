@@ -80,7 +80,7 @@ func (in input) differs(table goka.Table, was string) error {
 	if how == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: %s %s; to fold all tables anew, %s%s", kafka.ErrLayout, table, how, kafka.FoldAnew(), with)
+	return fmt.Errorf("%w: %s %s; to fold all tables anew, %s%s", kafka.ErrLayout, table, how, stream.FoldAnew, with)
 }
 
 // ledger is, for an API, which topic deposit it writes to and from which the tables are

@@ -70,8 +70,8 @@ func (o *owned) Resume(ctx context.Context, topic string, partition int32, offse
 		return o.rows.Put(ctx, partition, stream.InputKey, []byte(o.input.String()))
 	case was == nil:
 		return o.end(fmt.Errorf("%w: %s/%d is new, but its group has read %s up to %d: "+
-			"restore the table, or delete the group's offsets too, to fold it anew",
-			kafka.ErrLayout, o.group.Table(), partition, topic, offset))
+			"restore the table; or, to fold all tables anew, %s",
+			kafka.ErrLayout, o.group.Table(), partition, topic, offset, stream.FoldAnew))
 	}
 	if err := o.input.differs(o.group.Table(), string(was)); err != nil {
 		return o.end(err)

@@ -223,3 +223,14 @@ func TestOldBatchIsNotRepeated(t *testing.T) {
 	}
 	records(t, c, w.topic, 1, 1)
 }
+
+// A broker that knows a batch, but not where it put it, tells no offset: 0 would be a place
+// where something else stands.
+func TestUnknownOffset(t *testing.T) {
+	_, w := logWriter(t, 1)
+	answers := make(chan answer, 1)
+	answers <- answer{sent: true, err: sarama.ErrDuplicateSequenceNumber}
+	if offset, err := w.lane(0).await(&flight{}, answers); !errors.Is(err, ErrUnknownOffset) || errors.Is(err, ErrNotAppended) {
+		t.Fatalf("%d, %v", offset, err)
+	}
+}

@@ -83,13 +83,6 @@ func (c *Client) create(admin sarama.ClusterAdmin, t stream.Topic, partitions in
 		t.Name, partitions, detail.ReplicationFactor, err)
 }
 
-// foldAnew is how the tables are made from the logs again.
-const foldAnew = "stop all services, delete the topics balance-table, threshold-table and flagger-table and the offsets of " +
-	"the groups balance, threshold and flagger, and start again (never delete deposit or flag_wallet: they are the record)"
-
-// FoldAnew says how the tables are made from the logs again.
-func FoldAnew() string { return foldAnew }
-
 // countFor is how many partitions a topic that is missing gets: as many as the tables
 // that are there, else as PARTITIONS says. It is an error if the logs that are there do
 // not go with that, or if a log is gone while a table that is folded from it is there.
@@ -295,7 +288,7 @@ func describe(meta *sarama.MetadataResponse, topics []stream.Topic) (Cluster, er
 			continue
 		}
 		return Cluster{}, fmt.Errorf("%w: %s has %d partitions, %s has %d; the tables can be made anew: %s, with PARTITIONS set to "+
-			"the count that the deposits were made with", ErrLayout, least, cluster.Partitions, t.Name, n, foldAnew)
+			"the count that the deposits were made with", ErrLayout, least, cluster.Partitions, t.Name, n, stream.FoldAnew)
 	}
 	return cluster, nil
 }

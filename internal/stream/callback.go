@@ -90,6 +90,6 @@ func (e Env) CheckRow(ctx goka.Context, nextOffset int64) {
 		Fail(ctx, fmt.Errorf("does the topic hold the %d messages that the row has applied? %w", nextOffset, err))
 	case !holds:
 		Fail(ctx, fmt.Errorf("the row has applied %d messages but the topic holds fewer: "+
-			"it was re-created, or lost its end; delete the table topic and the group's offsets too, to fold it anew", nextOffset))
+			"it was re-created, or lost its end: restore it; or, to fold all tables anew, "+FoldAnew, nextOffset))
 	}
 }

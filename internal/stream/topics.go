@@ -43,6 +43,10 @@ func deadLetterConfig() map[string]string {
 
 func compacted() map[string]string { return map[string]string{"cleanup.policy": "compact"} }
 
+// FoldAnew is how an operator has the tables made from the logs again. The logs stay.
+const FoldAnew = "stop all services, delete the topics balance-table, threshold-table and flagger-table and the offsets of " +
+	"the groups balance, threshold and flagger, and start again (never delete deposit or flag_wallet: they are the record)"
+
 // Topics lists every topic of the suite.
 func Topics() []Topic {
 	return []Topic{
