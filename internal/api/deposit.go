@@ -226,6 +226,9 @@ func (a *API) used(o order, row *wallet.Account) (wallet.KeyUse, bool) {
 // applied answers from the row once it has passed the deposit at a position, and ends
 // its place in the book; false before that.
 func (a *API) applied(o order, u *keyUse, at Position) (receipt, bool, *failure) {
+	if err := a.Tables.Ready(); err != nil { // rows of an earlier log say nothing of a position on this one
+		return receipt{}, false, unknown(err)
+	}
 	row, err := a.Tables.Balance(o.walletID)
 	if err != nil {
 		return receipt{}, false, unknown(err)

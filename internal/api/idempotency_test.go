@@ -299,6 +299,27 @@ func TestKeysLost(t *testing.T) {
 	}
 }
 
+// Lost ones whose clients never come back fill the book, and give way when it is full.
+func TestKeysLostForGood(t *testing.T) {
+	w := newWorld()
+	a := w.newAPI(t)
+	h := a.Handler()
+	w.appendErr = fmt.Errorf("%w: no answer", api.ErrUnknown)
+	for i := range api.MaxKeyed {
+		body := fmt.Sprintf(`{"wallet_id":"w%d","amount":1}`, i)
+		if res, text := do(h, post(body, key)); res.StatusCode != 504 {
+			t.Fatalf("%d %s", res.StatusCode, text)
+		}
+	}
+	if n := a.Keys(); n != api.MaxKeyed {
+		t.Fatalf("%d places taken: the test tests little", n)
+	}
+	w.appendErr = nil
+	if res, body := do(h, post(one, key)); res.StatusCode != 200 {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+}
+
 // Positions of another log say nothing: what waits for one is given up.
 func TestKeysOfAnotherLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

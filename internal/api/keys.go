@@ -134,6 +134,9 @@ func (b *keyBook) try(walletID string, h wallet.KeyHash) (*keyUse, <-chan struct
 		}
 		b.drop(w, i)
 	}
+	if b.n >= maxKeyed {
+		b.forgetLost()
+	}
 	if w.places() >= maxUnderWay || b.n >= maxKeyed {
 		return nil, w.wait(), errKeysFull
 	}
@@ -142,6 +145,18 @@ func (b *keyBook) try(walletID string, h wallet.KeyHash) (*keyUse, <-chan struct
 	b.wallets[walletID] = w
 	b.n++
 	return u, nil, nil
+}
+
+// forgetLost ends all lost ones when the book is full: their clients may never come back,
+// and the fold counts a key once whatever the book knows. It needs b.mu.
+func (b *keyBook) forgetLost() {
+	for _, w := range b.wallets {
+		for i := len(w.uses) - 1; i >= 0; i-- {
+			if w.uses[i].state == keyLost {
+				b.drop(w, i)
+			}
+		}
+	}
 }
 
 func (w *underWayKeys) find(h wallet.KeyHash) int {

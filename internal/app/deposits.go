@@ -25,11 +25,16 @@ const maxInFlight = 4096
 // api.Log.
 type deposits struct {
 	*Runtime
-	emitter  atomic.Pointer[goka.Emitter]
-	end      atomic.Pointer[context.CancelCauseFunc] // of the emitter
-	count    atomic.Int32                            // partitions, 0 while not known
+	emitter  atomic.Pointer[emitting]
+	count    atomic.Int32 // partitions, 0 while not known
 	monitor  kafka.Monitor
 	inFlight atomic.Int64
+}
+
+// emitting is an emitter, and what ends the attempt that built it.
+type emitting struct {
+	*goka.Emitter
+	end context.CancelCauseFunc
 }
 
 var _ api.Log = (*deposits)(nil)
@@ -102,8 +107,8 @@ func (d *deposits) Send(deposit *pb.Deposit, done func(api.Position, error)) err
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
 	}
 	promise.ThenWithMessage(func(m *sarama.ProducerMessage, err error) {
-		if end := d.end.Load(); end != nil && (kafka.Denied(err) || errors.Is(err, kafka.ErrMoved)) {
-			(*end)(err) // the next is refused before it is sent
+		if kafka.Denied(err) || errors.Is(err, kafka.ErrMoved) {
+			emitter.end(err) // the next is refused before it is sent
 		}
 		switch {
 		case errors.Is(err, goka.ErrEmitterAlreadyClosed):
@@ -145,8 +150,7 @@ func (d *deposits) attempt(ctx context.Context) error {
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	d.end.Store(&end)
-	d.emitter.Store(emitter)
+	d.emitter.Store(&emitting{emitter, end})
 	end(d.monitor.Run(ctx, client, d.log))
 	d.emitter.Store(nil)
 

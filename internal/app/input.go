@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lovoo/goka"
 
@@ -86,9 +87,34 @@ func (in input) differs(table goka.Table, was string) error {
 // ledger is, for an API, which topic deposit it writes to and from which the tables are
 // folded that it reads. It must be one: positions on another mean nothing in the tables.
 type ledger struct {
-	mu     sync.Mutex
-	writes kafka.Cluster
-	reads  map[stream.Group]folded
+	// apart says that a view follows another table than the one beside the topic that is
+	// written to: one of the two is about to follow the other to another log.
+	apart atomic.Bool
+
+	mu      sync.Mutex
+	writes  kafka.Cluster
+	reads   map[stream.Group]folded
+	follows map[stream.Group]string // the table's topic id
+}
+
+// follow notes which table a view is about to follow.
+func (l *ledger) follow(g stream.Group, table string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.follows == nil {
+		l.follows = make(map[stream.Group]string)
+	}
+	l.follows[g] = table
+	l.judge()
+}
+
+// judge needs l.mu.
+func (l *ledger) judge() {
+	apart := false
+	for g, table := range l.follows {
+		apart = apart || l.writes.ID != "" && l.writes.TopicIDs[string(g.Table())] != table
+	}
+	l.apart.Store(apart)
 }
 
 // folded is what a table, known by its topic's id, says of its input.
@@ -100,6 +126,7 @@ func (l *ledger) write(c kafka.Cluster) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writes = c
+	l.judge()
 	for _, g := range stream.Groups() {
 		if err := l.compare(g); err != nil {
 			return err

@@ -78,6 +78,29 @@ func TestLedger(t *testing.T) {
 	must(t, l.read(stream.FlaggerGroup, folded{"L", "format=2 partitions=8 flag_wallet=F deposit=D"}))
 }
 
+// While a view follows the table of another log than deposits go to, its rows say nothing
+// of their positions.
+func TestLedgerApart(t *testing.T) {
+	var l ledger
+	l.follow(stream.BalanceGroup, "B0")
+	if l.apart.Load() {
+		t.Error("apart before anything is written")
+	}
+	for _, step := range []struct {
+		do   func()
+		want bool
+	}{
+		{func() { must(t, l.write(someCluster())) }, true}, // the writer is first
+		{func() { l.follow(stream.BalanceGroup, "B") }, false},
+		{func() { l.follow(stream.FlaggerGroup, "L0") }, true},
+		{func() { l.follow(stream.FlaggerGroup, "L") }, false},
+	} {
+		if step.do(); l.apart.Load() != step.want {
+			t.Errorf("apart: %t", !step.want)
+		}
+	}
+}
+
 // runUntil runs a service until it ends by itself and returns why.
 func runUntil(t *testing.T, service string, env ...string) error {
 	t.Helper()

@@ -234,7 +234,7 @@ func TestAppend(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, emitter.Finish()) }()
 	d := &deposits{Runtime: &Runtime{log: slog.New(slog.DiscardHandler)}}
-	d.emitter.Store(emitter)
+	d.emitter.Store(&emitting{emitter, func(error) {}})
 	must(t, d.ready())
 	deposit := &pb.Deposit{WalletId: "w", Units: 1}
 	type answer struct {
@@ -287,7 +287,7 @@ func TestAppend(t *testing.T) {
 
 	// For want of a right the emitter ends, so that the next is not even sent.
 	ended, end := context.WithCancelCause(context.Background())
-	d.end.Store(&end)
+	d.emitter.Store(&emitting{emitter, end})
 	got = send(context.Background())
 	(<-held.answers)(nil, sarama.ErrTopicAuthorizationFailed)
 	if a := <-got; !errors.Is(a.err, api.ErrUnknown) || !kafka.Denied(context.Cause(ended)) {
@@ -321,7 +321,7 @@ func TestAppend(t *testing.T) {
 		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return held, nil }))
 	must(t, err)
 	must(t, closed.Finish())
-	d.emitter.Store(closed)
+	d.emitter.Store(&emitting{closed, func(error) {}})
 	refused("with an emitter that has ended", deposit)
 	if len(held.answers) != 0 {
 		t.Error("a refused deposit was sent")

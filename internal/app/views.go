@@ -29,12 +29,13 @@ type tables struct {
 	watchers watchers
 	flags    flagList
 	keys     *forgotten
+	ledger   *ledger
 }
 
 var _ api.Tables = (*tables)(nil)
 
 func newTables(rt *Runtime) *tables {
-	t := &tables{views: make(map[stream.Group]*view), flags: flagList{log: rt.log}, keys: newForgotten(maxForgotten)}
+	t := &tables{views: make(map[stream.Group]*view), flags: flagList{log: rt.log}, keys: newForgotten(maxForgotten), ledger: &rt.ledger}
 	for _, g := range stream.Groups() {
 		v := &view{Runtime: rt, name: g, group: groups[g], table: g.Table(), changed: t.watchers.notify}
 		v.log = rt.log.With("view", string(v.table))
@@ -63,6 +64,9 @@ func (t *tables) Ready() error {
 		if err := t.views[g].ready(); err != nil {
 			return fmt.Errorf("%s: %w", t.views[g].table, err)
 		}
+	}
+	if t.ledger.apart.Load() {
+		return errCatchingUp // another log has taken this one's place
 	}
 	return nil
 }
@@ -183,6 +187,7 @@ func (v *view) attempt(ctx context.Context) error {
 		}
 	}
 	storage = remembered(storage, said)
+	v.ledger.follow(v.name, cluster.TopicIDs[string(v.table)])
 	if v.keys != nil {
 		v.keys.follow(cluster.ID + " " + cluster.TopicIDs[string(v.table)])
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // maxLogQueue is far above what its callers have in flight: Emit does not block.
-const maxLogQueue = 16 << 20
+const maxLogQueue = 32 << 20
 
 // LogWriter is a goka.Producer for one topic. sarama's producer passes each record through
 // five goroutines; this one collects what comes while a batch is in flight, and

@@ -61,13 +61,9 @@ var errRecord = errors.New("there is a record")
 
 // bare is the offset up to which, from another one on and below a third, the log has no
 // record for a consumer: only control records, and gaps that aborted transactions, purges
-// and compaction leave.
+// and compaction leave. Where there is one, its error is errRecord.
 func (c *Client) bare(ctx context.Context, topic string, partition int32, from, below int64) (int64, error) {
-	upto, err := c.scan(ctx, topic, partition, from, below, func(*sarama.ConsumerMessage) error { return errRecord })
-	if errors.Is(err, errRecord) {
-		return from, nil
-	}
-	return upto, err
+	return c.scan(ctx, topic, partition, from, below, func(*sarama.ConsumerMessage) error { return errRecord })
 }
 
 // scan is Scan from an offset on. It returns the position at which it ended.

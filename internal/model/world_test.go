@@ -321,7 +321,7 @@ func clone(x *row) *row {
 		Origins: slices.Clone(a.Origins), Pacemaker: a.Pacemaker, Missed: a.Missed, RecentKeys: slices.Clone(a.RecentKeys),
 	}
 	c.counter.Window = wallet.Window{
-		Rule: win.Rule, Cells: slices.Clone(win.Cells), Past: slices.Clone(win.Past), RuleChanges: win.RuleChanges,
+		Rule: win.Rule, Cells: slices.Clone(win.Cells), Past: slices.Clone(win.Past), RuleChanges: win.RuleChanges, Told: slices.Clone(win.Told),
 	}
 	c.flag.RecentEventIDs = slices.Clone(c.flag.RecentEventIDs)
 	return &c

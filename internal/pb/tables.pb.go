@@ -413,8 +413,11 @@ type Window struct {
 	// Offset of the last deposit in each cell, minus the previous cell's.
 	OffsetDelta []int64 `protobuf:"zigzag64,7,rep,packed,name=offset_delta,json=offsetDelta,proto3" json:"offset_delta,omitempty"`
 	// The latest rules before this one, oldest first, and how many there were.
-	Past          []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
-	RuleChanges   uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
+	Past        []*PastRule `protobuf:"bytes,11,rep,name=past,proto3" json:"past,omitempty"`
+	RuleChanges uint32      `protobuf:"varint,12,opt,name=rule_changes,json=ruleChanges,proto3" json:"rule_changes,omitempty"`
+	// Times of crossings besides the tip's, each the latest of a clock of its own, in Unix
+	// milliseconds; see docs/decisions on the window.
+	ToldMs        []int64 `protobuf:"zigzag64,15,rep,packed,name=told_ms,json=toldMs,proto3" json:"told_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +513,13 @@ func (x *Window) GetRuleChanges() uint32 {
 		return x.RuleChanges
 	}
 	return 0
+}
+
+func (x *Window) GetToldMs() []int64 {
+	if x != nil {
+		return x.ToldMs
+	}
+	return nil
 }
 
 // PastRule was in force for the wallet's deposits below an offset.
@@ -788,7 +798,7 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\aCounter\x12*\n" +
 	"\aaccount\x18\x01 \x01(\v2\x10.coinbit.AccountR\aaccount\x12'\n" +
 	"\x06window\x18\x02 \x01(\v2\x0f.coinbit.WindowR\x06window\x12#\n" +
-	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\xbd\x02\n" +
+	"\x03tip\x18\x03 \x01(\v2\x11.coinbit.EvidenceR\x03tip\"\xd6\x02\n" +
 	"\x06Window\x12!\n" +
 	"\x04rule\x18\x01 \x01(\v2\r.coinbit.RuleR\x04rule\x12$\n" +
 	"\x0efirst_ms_delta\x18\x02 \x03(\x03R\ffirstMsDelta\x12\x17\n" +
@@ -798,7 +808,8 @@ const file_proto_tables_proto_rawDesc = "" +
 	"\bdeposits\x18\x06 \x03(\rR\bdeposits\x12!\n" +
 	"\foffset_delta\x18\a \x03(\x12R\voffsetDelta\x12%\n" +
 	"\x04past\x18\v \x03(\v2\x11.coinbit.PastRuleR\x04past\x12!\n" +
-	"\frule_changes\x18\f \x01(\rR\vruleChangesJ\x04\b\b\x10\tJ\x04\b\t\x10\n" +
+	"\frule_changes\x18\f \x01(\rR\vruleChanges\x12\x17\n" +
+	"\atold_ms\x18\x0f \x03(\x12R\x06toldMsJ\x04\b\b\x10\tJ\x04\b\t\x10\n" +
 	"J\x04\b\n" +
 	"\x10\vJ\x04\b\r\x10\x0eJ\x04\b\x0e\x10\x0f\"N\n" +
 	"\bPastRule\x12!\n" +

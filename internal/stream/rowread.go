@@ -278,6 +278,12 @@ func readWindow(r reader, w *wallet.Window) (ok bool) {
 			w.Past = append(w.Past, p)
 		case 12:
 			w.RuleChanges = uint32(r.number64())
+		case 15:
+			values := make([]uint64, r.length())
+			r.column(values)
+			for _, v := range values {
+				w.Told = append(w.Told, protowire.DecodeZigZag(v))
+			}
 		default:
 			r.bad = true
 		}

@@ -190,7 +190,7 @@ func window(m *pb.Window) (wallet.Window, error) {
 	if m == nil {
 		return wallet.Window{}, nil
 	}
-	w := wallet.Window{Rule: loadRule(m.Rule), RuleChanges: m.RuleChanges}
+	w := wallet.Window{Rule: loadRule(m.Rule), RuleChanges: m.RuleChanges, Told: m.ToldMs}
 	for _, past := range m.Past {
 		w.Past = append(w.Past, wallet.PastRule{Rule: loadRule(past.Rule), Upto: past.UptoOffset})
 	}
@@ -244,7 +244,7 @@ func optional(n, want int) bool { return n == 0 || n == want }
 func windowRow(w wallet.Window) *pb.Window {
 	cells := storeCells(w.Cells)
 	m := &pb.Window{
-		Rule: storeRule(w.Rule), RuleChanges: w.RuleChanges,
+		Rule: storeRule(w.Rule), RuleChanges: w.RuleChanges, ToldMs: w.Told,
 		FirstMsDelta: cells.FirstMsDelta, SpanMs: cells.SpanMs, Units: cells.Units, Nanos: cells.Nanos,
 		Deposits: cells.Deposits, OffsetDelta: cells.OffsetDelta,
 	}

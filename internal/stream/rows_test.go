@@ -44,8 +44,8 @@ func TestGoldenBytes(t *testing.T) {
 		"Counter": {&pb.Counter{Account: account, Tip: evidence(), Window: &pb.Window{
 			Rule: &pb.Rule{ThresholdUnits: 8, ThresholdNanos: 9, PeriodMs: 10}, FirstMsDelta: []int64{1}, SpanMs: []int64{2}, Units: []uint64{3},
 			Nanos: []uint32{4}, Deposits: []uint32{5}, OffsetDelta: []int64{-6},
-			Past: []*pb.PastRule{{Rule: &pb.Rule{ThresholdUnits: 1}, UptoOffset: 2}}, RuleChanges: 3}},
-			"0a3a" + accountHex + "1224" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "5a06" + "0a020801" + "1002" + "6003" + "1a18" + evidenceHex},
+			Past: []*pb.PastRule{{Rule: &pb.Rule{ThresholdUnits: 1}, UptoOffset: 2}}, RuleChanges: 3, ToldMs: []int64{-4}}},
+			"0a3a" + accountHex + "1227" + "0a060808" + "1009180a" + "120101" + "1a0102" + "220103" + "2a0104" + "320105" + "3a010b" + "5a06" + "0a020801" + "1002" + "6003" + "7a0107" + "1a18" + evidenceHex},
 		"Flag": {&pb.Flag{NextOffset: 1, NextTip: 2, RemovedUpto: 3, OpRaised: true, RecentEventIds: []uint64{4}, Evidence: evidence(), Removals: 5, LastRemovalMs: 6, RaisedAtMs: 7, Latest: evidence()},
 			"0801100218032001" + "2a080400000000000000" + "3218" + evidenceHex + "380540064807" + "5a18" + evidenceHex},
 	} {

@@ -145,6 +145,14 @@ func appendWindow(b []byte, c *wallet.Window, w *written) []byte {
 		})
 	}
 	b = appendNumber(b, 12, uint64(c.RuleChanges))
+	if len(c.Told) > 0 {
+		b = appendMessage(b, 15, c.Told, func(b []byte, told []int64) []byte {
+			for _, t := range told {
+				b = appendValue(b, protowire.EncodeZigZag(t))
+			}
+			return b
+		})
+	}
 	b, by := start.end(b)
 	w.cells.moved(by)
 	return b

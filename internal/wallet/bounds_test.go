@@ -137,6 +137,7 @@ func rowSize(c *wallet.Counter) int {
 	column(len(cells), func(i int) uint64 { return uint64(cells[i].Count) }, 1)
 	column(len(cells), func(i int) uint64 { return zig(cells[i].Offset - cells[max(0, i-1)].Offset*int64(min(i, 1))) }, math.MaxUint64)
 	field(uint64(c.Window.RuleChanges))
+	column(len(c.Window.Told), func(i int) uint64 { return zig(c.Window.Told[i]) }, math.MaxUint64)
 	for _, past := range c.Window.Past {
 		b = append(b, 0, 0)
 		ruleFields(past.Rule)

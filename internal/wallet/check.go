@@ -3,6 +3,7 @@ package wallet
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // What follows says whether a row that was read can be one of ours at all. A row that
@@ -61,7 +62,7 @@ func (c *Counter) Check() error {
 		return err
 	}
 	w := &c.Window
-	if len(w.Cells) > maxCells || len(w.Past) > maxPast || int(w.RuleChanges) < len(w.Past) || !w.Rule.Threshold.valid() {
+	if len(w.Cells) > maxCells || len(w.Past) > maxPast || len(w.Told) > maxTold || slices.ContainsFunc(w.Told, func(t int64) bool { return !timeIn(t) }) || int(w.RuleChanges) < len(w.Past) || !w.Rule.Threshold.valid() {
 		return impossible("window")
 	}
 	if err := checkCells(w.Cells, c.Account.NextOffset, c.Account.Balance); err != nil {

@@ -92,6 +92,7 @@ func (c *Counter) Judge(d Deposit, rule Rule) (crossed, ruleChanged bool) {
 	e, crossed := c.Window.crossing(d, was, c.Tip)
 	if crossed {
 		tip := e // allocated only on a crossing
+		c.Window.tell(e.TippedAt, c.Tip)
 		c.Tip = &tip
 	}
 	c.Window.insert(d)

@@ -73,7 +73,9 @@ func (a *Account) takeOrigin(d Deposit) bool {
 			pass(list[:i], ahead)
 		}
 		o.LatestAt, o.Idle = t, 0
-	} else if ahead < -lateness && o.ID != 0 { // its clock was set back
+	} else if ahead >= -lateness { // late, as far as is known
+		o.LatestAt, o.Idle = o.clock(), 0
+	} else if o.ID != 0 { // its clock was set back
 		o.LatestAt, o.Idle = t, 0
 	}
 	copy(list[i:], list[i+1:])

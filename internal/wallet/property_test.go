@@ -216,7 +216,7 @@ func TestRuleChangesAsTheTwin(t *testing.T) {
 		period := pick[int64](r, 1_000, 10_000, 120_000)
 		now := &twin{period: period, threshold: r.Int64N(12 * billion)}
 		was := &twin{period: period, threshold: now.threshold}
-		var tipped []int64
+		tips := &twin{}
 		c := &wallet.Counter{}
 		for i, a := range history(r, 1+r.IntN(70), period) {
 			if r.IntN(8) == 0 {
@@ -228,14 +228,14 @@ func TestRuleChangesAsTheTwin(t *testing.T) {
 			d := wallet.Deposit{Amount: money(a.amount), At: a.at, Origin: a.origin, Sequence: uint64(i + 1), Offset: int64(i)}
 			c = clone(c)
 			out := c.Apply(d, rule(now.threshold, now.period))
+			tips.period = now.period
 			f, before := now.add(a.at, a.amount), was.add(a.at, a.amount)
-			left := len(tipped) == 0 || a.at-tipped[0] >= now.period
-			want := f.after > now.threshold && (left || f.before <= now.threshold || before.before <= was.threshold)
+			want := f.after > now.threshold && (!tips.told(a.at) || f.before <= now.threshold || before.before <= was.threshold)
 			if out.Emit != want {
 				t.Fatalf("deposit %d: crosses %t, want %t", i, out.Emit, want)
 			}
 			if want {
-				tipped = []int64{a.at}
+				tips.tell(a.at)
 				crossings++
 				if was.threshold != now.threshold {
 					changed++

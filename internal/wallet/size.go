@@ -13,14 +13,14 @@ const (
 	maxPastRule = maxRule + 11 + columnHead
 	// maxFixed bounds what does not grow: the account's eight numbers, the window's rule
 	// and count of rules, and the evidence, each field at its longest.
-	maxFixed = 8*11 + maxRule + 11 + (columnHead + 8*11 + maxRule) + 2*columnHead
+	maxFixed = 8*11 + maxRule + 11 + columnHead + (columnHead + 8*11 + maxRule) + 2*columnHead
 	// maxOrigin bounds an origin: its id, and three numbers.
 	maxOrigin = columnHead + 9 + 3*11
 )
 
 // sizeWithoutCells bounds all of the row but the window's cells, in bytes.
 func (c *Counter) sizeWithoutCells() int {
-	n := maxFixed + 6*columnHead + maxPastRule*len(c.Window.Past)
+	n := maxFixed + 6*columnHead + maxPastRule*len(c.Window.Past) + 11*len(c.Window.Told)
 	for i := range c.Account.Origins {
 		o := &c.Account.Origins[i]
 		n += columnHead + 9 + 3 + varint(o.Sequence) + zigzag(o.LatestAt-c.Account.LastAt) + varint(uint64(o.Idle)) //nolint:gosec // as encoded
@@ -55,7 +55,7 @@ func (c *Counter) roughSize() int {
 		first, offset = x.First, x.Offset
 	}
 	cell := varint(firsts) + varint(offsets) + varint(spans) + varint(units) + varint(uint64(nanos)) + varint(uint64(counts))
-	return maxFixed + 12*columnHead + first2 + maxPastRule*len(c.Window.Past) + maxOrigin*len(c.Account.Origins) + maxKey*len(c.Account.RecentKeys) + cell*len(c.Window.Cells)
+	return maxFixed + 12*columnHead + first2 + maxPastRule*len(c.Window.Past) + 11*len(c.Window.Told) + maxOrigin*len(c.Account.Origins) + maxKey*len(c.Account.RecentKeys) + cell*len(c.Window.Cells)
 }
 
 // cellsSize bounds the window's six columns, in bytes. A column of which every

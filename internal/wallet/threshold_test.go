@@ -229,3 +229,48 @@ func TestExtremeTimes(t *testing.T) {
 		}
 	}
 }
+
+// A crossing by a clock that is ahead does not silence the others: each tells once a period
+// by its own, however the clocks take turns.
+func TestEachClockTellsOncePerPeriod(t *testing.T) {
+	const period, hour = 5_000, 3_600_000
+	c, told := &wallet.Counter{}, map[uint64]int{}
+	for i := range int64(600) { // one in two seconds, of four APIs in turn; the fourth ends early
+		origin := uint64(i % 4)
+		if i > 100 {
+			origin = uint64(i % 3)
+		}
+		d := wallet.Deposit{Amount: money(50_000 * billion), At: 1_800_000_000_000 + 2_000*i + hour*int64(origin), Offset: i, Origin: origin + 1, Sequence: uint64(i + 1)}
+		if c.Apply(d, rule(10_000*billion, period)).Emit {
+			told[origin]++
+		}
+	}
+	for origin := range uint64(3) { // a deposit in six seconds: each is a period after the last
+		if n := told[origin]; n < 190 || n > 200 {
+			t.Errorf("clock %d h ahead tells %d times of 20 minutes", origin, n)
+		}
+	}
+	if err := c.Check(); err != nil || len(c.Window.Told) > 15 {
+		t.Errorf("%v: %v", err, c.Window.Told)
+	}
+}
+
+// An origin that is heard of again after a long quiet time has a window again.
+func TestQuietOriginComesBack(t *testing.T) {
+	const period, start = 120_000, 1_800_000_000_000
+	c, offset := &wallet.Counter{}, int64(0)
+	apply := func(origin uint64, at, units int64) bool {
+		offset++
+		return c.Apply(wallet.Deposit{Amount: money(units * billion), At: start + at, Offset: offset, Origin: origin, Sequence: uint64(offset)}, rule(10_000*billion, period)).Emit
+	}
+	apply(1, 0, 1)
+	apply(2, -3_600_000, 1) // an hour slow
+	apply(1, 3_000, 1)
+	for i := range int64(96) {
+		apply(1, 13_000+10_000*i, 1)
+	}
+	apply(2, 960_000-3_600_000, 6_000)
+	if !apply(2, 960_500-3_600_000, 6_000) {
+		t.Errorf("two of 6,000 in half a second are not seen: %+v", c.Account.Origins)
+	}
+}

@@ -13,7 +13,7 @@ import (
 type twin struct {
 	period, threshold int64 // ms, billionths
 	at, amount        []int64
-	tipped            []int64 // the event time of the last crossing's deposit, if any
+	tipped            []int64 // event times of crossings, of each clock the latest
 }
 
 type found struct {
@@ -44,11 +44,30 @@ func (w *twin) add(at, amount int64) found {
 		}
 	}
 	w.at, w.amount = append(w.at, at), append(w.amount, amount)
-	f.crosses = f.after > w.threshold && (f.before <= w.threshold || len(w.tipped) > 0 && at-w.tipped[0] >= w.period)
+	f.crosses = f.after > w.threshold && (f.before <= w.threshold || !w.told(at))
 	if f.crosses {
-		w.tipped = []int64{at}
+		w.tell(at)
 	}
 	return f
+}
+
+// told tells whether a crossing tells of a deposit: theirs share a window, or it is late.
+func (w *twin) told(at int64) bool {
+	return slices.ContainsFunc(w.tipped, func(t int64) bool { return at-t < w.period && t-at < w.period+late })
+}
+
+// tell puts a crossing in the place of the latest one that is not after it.
+func (w *twin) tell(at int64) {
+	slices.Sort(w.tipped)
+	i, found := slices.BinarySearch(w.tipped, at)
+	if found {
+		i++
+	}
+	if i > 0 {
+		w.tipped[i-1] = at
+	} else {
+		w.tipped = append(w.tipped, at)
+	}
 }
 
 // everAbove looks at every window of the whole history at once.
@@ -87,7 +106,7 @@ func clone(c *wallet.Counter) *wallet.Counter {
 			Origins: slices.Clip(slices.Clone(a.Origins)), Pacemaker: a.Pacemaker, Missed: a.Missed, RecentKeys: slices.Clip(slices.Clone(a.RecentKeys)),
 		},
 		Window: wallet.Window{
-			Rule: w.Rule, Cells: slices.Clip(slices.Clone(w.Cells)), Past: slices.Clip(slices.Clone(w.Past)), RuleChanges: w.RuleChanges,
+			Rule: w.Rule, Cells: slices.Clip(slices.Clone(w.Cells)), Past: slices.Clip(slices.Clone(w.Past)), RuleChanges: w.RuleChanges, Told: slices.Clip(slices.Clone(w.Told)),
 		},
 	}
 	if c.Tip != nil {

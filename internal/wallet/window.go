@@ -23,6 +23,9 @@ type Cell struct {
 type Window struct {
 	Rule  Rule
 	Cells []Cell
+	// Told are the times of crossings besides Counter.Tip's, each the latest of a clock
+	// that differs from the others by more than a period; see tells.
+	Told []int64
 	// Past are the latest rules before Rule, oldest first; RuleChanges counts
 	// all that there were.
 	Past        []PastRule
@@ -84,8 +87,8 @@ func (w *Window) RuleAt(offset int64) (rule Rule, known bool) {
 }
 
 // crossing decides whether d takes a window above the threshold: some window that
-// holds d's time is above it with d; and either none was before, or the deposit that
-// tipped the last crossing, if any, has left every window that holds d. So a wallet
+// holds d's time is above it with d; and either none was before, or no crossing tells of
+// it: the deposit that tipped the last one has left every window that holds d. So a wallet
 // that stays above crosses once a period. A window is (end − period, end], so every
 // one that holds t ends in [t, t + period).
 //
@@ -105,13 +108,44 @@ func (w *Window) crossing(d Deposit, was Rule, last *Evidence) (Evidence, bool) 
 	if with.Cmp(w.Rule.Threshold) <= 0 {
 		return Evidence{}, false
 	}
-	if last != nil && t-last.TippedAt < w.period() && w.above(t, w.Rule) && (w.Rule == was || w.above(t, was)) {
-		return Evidence{}, false // that crossing tells of it
+	if w.told(t, last) && w.above(t, w.Rule) && (w.Rule == was || w.above(t, was)) {
+		return Evidence{}, false
 	}
 	return Evidence{
 		Partition: d.Partition, Offset: d.Offset, TippedAt: t, WindowStart: end - w.period(), WindowEnd: end,
 		Total: with, Deposits: deposits + 1, Rule: w.Rule,
 	}, true
+}
+
+// maxTold bounds the clocks whose latest crossing is known, besides that of the tip: no row
+// knows more.
+const maxTold = maxOrigins - 1
+
+// told tells whether a crossing tells of a deposit at time t: it shares a window with the
+// one that tipped it, or is late behind that. By a clock that is further off, time goes by
+// of its own: a crossing an hour ahead must not silence a wallet for an hour.
+func (w *Window) told(t int64, tip *Evidence) bool {
+	tells := func(tipped int64) bool { return -w.period()-lateness < t-tipped && t-tipped < w.period() }
+	return tip != nil && (tells(tip.TippedAt) || slices.ContainsFunc(w.Told, tells))
+}
+
+// tell notes a crossing at time t, after one at another: of all that are known it takes the
+// place of the latest that is not after it, its own clock's.
+func (w *Window) tell(t int64, before *Evidence) {
+	if before == nil {
+		return
+	}
+	own := -1
+	known := append(w.Told, before.TippedAt)
+	for i, tipped := range known {
+		if tipped <= t && (own < 0 || tipped >= known[own]) {
+			own = i
+		}
+	}
+	if own >= 0 {
+		known = slices.Delete(known, own, own+1)
+	}
+	w.Told = known[max(0, len(known)-maxTold):]
 }
 
 // above tells whether a window that holds time t is above the threshold of a rule,

@@ -8,6 +8,7 @@ import wire
 
 LATENESS = 10_000  # a deposit may come so late and be judged as in order, in ms
 EXACT = 256  # deposits of a wallet in a period, up to which windows are exact
+TOLD = 15  # clocks besides the latest crossing's, whose last crossing a wallet remembers
 KEYS = 100  # that a wallet remembers
 EVENTS = 16  # operator events that a flag remembers
 PARTS = 128  # deposits that a crossing names at most
@@ -168,14 +169,14 @@ class Judged(NamedTuple):
 def judge(deposits, rule_of):
     """Holds a wallet's applied deposits, in the order of the log, against the rule that
     rule_of tells for each."""
-    before, judged, old, tipped_at = [], [], None, None
+    before, judged, old, told = [], [], None, []  # told: of each clock, when it last crossed
     for d in deposits:
         rule = rule_of(d)
         total, end, inside = fullest(before, d.at, rule.period)
         above = total > rule.threshold
         if above and old not in (None, rule):  # above before is so only under both rules
             above = fullest(before, d.at, old.period)[0] > old.threshold
-        gone = tipped_at is None or d.at - tipped_at >= rule.period
+        gone = not any(-rule.period - LATENESS < d.at - at < rule.period for at in told)
         crossing = None
         if total + d.amount > rule.threshold and (not above or gone):
             inside = sorted([*inside, d], key=lambda x: x.at)  # those of one time in their order
@@ -183,7 +184,10 @@ def judge(deposits, rule_of):
             if d not in parts:
                 parts = [d] + parts[1:]
             crossing = Crossing(d, end - rule.period, end, total + d.amount, len(inside), rule, parts)
-            tipped_at = d.at
+            own = max((at for at in told if at <= d.at), default=None)
+            if own is not None:
+                told.remove(own)
+            told = told[-TOLD:] + [d.at]
         judged.append(Judged(total + d.amount, crossing))
         before.append(d)
         old = rule
