@@ -528,9 +528,9 @@ func (l *lane) await(f *flight, answers chan answer) (int64, error) {
 				a.err = l.w.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: l.w.topic})
 			}
 			if certain {
-				a.err = notAppended(a.err)
+				return 0, notAppended(a.err)
 			}
-			return 0, a.err
+			return 0, perhapsAppended(a.err)
 		case attempt == patience:
 			l.w.complain(l.id, len(f.records), f.size, a.err)
 		}

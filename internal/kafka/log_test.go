@@ -205,6 +205,22 @@ func TestNumberedInTheOrderOfTheLog(t *testing.T) {
 	}
 }
 
+// After an attempt that may have appended a batch, one that certainly did not says
+// nothing of the first.
+func TestCertainOfTheLastAttemptAlone(t *testing.T) {
+	_, w := logWriter(t, 1)
+	l := w.lane(0)
+	for _, first := range []bool{true, false} {
+		one := []record{{key: "w", value: []byte("1")}}
+		f := &flight{records: one, batch: l.batch(one), loaded: time.Now()}
+		answers := make(chan answer, 1)
+		answers <- answer{sent: first, err: notAppended(ErrMoved)}
+		if _, err := l.await(f, answers); !errors.Is(err, ErrMoved) || errors.Is(err, ErrNotAppended) == first {
+			t.Errorf("an attempt before that may have appended: %t; got %v", first, err)
+		}
+	}
+}
+
 // A batch that an API took up before it slept for longer than anybody remembers is not
 // sent again.
 func TestOldBatchIsNotRepeated(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,23 @@ func notAppended(err error) error {
 	}
 	return fmt.Errorf("%w: %w", err, ErrNotAppended)
 }
+
+// perhapsAppended is an error of the latest attempt, after one that may have appended:
+// what is certain of the latest is not of them all.
+func perhapsAppended(err error) error {
+	if !errors.Is(err, ErrNotAppended) {
+		return err
+	}
+	return perhaps{err}
+}
+
+type perhaps struct{ err error }
+
+func (p perhaps) Error() string {
+	return strings.ReplaceAll(p.err.Error(), ": "+ErrNotAppended.Error(), "") + ", after an attempt that may have appended it"
+}
+func (p perhaps) Is(target error) bool { return target != ErrNotAppended && errors.Is(p.err, target) }
+func (p perhaps) As(target any) bool   { return errors.As(p.err, target) }
 
 const (
 	// maxBatch stays below the brokers' message.max.bytes of 1 MiB. One record alone may
