@@ -106,8 +106,8 @@ var kinds = map[string]kind{
 	"leaders move":      {"broker", "another replica leads, again and again", allBrokers, 2 * s, 5 * s, three, leadersMove},
 
 	"cluster replaced":         {"cluster", "another cluster at the same addresses while all run", nowhere, 0, 0, anywhere | alone | brief, replaced},
-	"cluster of another count": {"cluster", "the same, with topics of another number of partitions", nowhere, 0, 0, anywhere | alone | brief, replacedOther},
-	"topics made anew":         {"cluster", "all topics and groups deleted and made again while the APIs run", nowhere, 0, 0, anywhere | alone | brief, madeAnew(false)},
+	"cluster of another count": {"cluster", "the same, with topics of another number of partitions", nowhere, 0, 0, anywhere | alone, replacedOther},
+	"topics made anew":         {"cluster", "all topics and groups deleted and made again while the APIs run", nowhere, 0, 0, anywhere | alone, madeAnew(false)},
 	"topics of another count":  {"cluster", "the same, with another number of partitions", nowhere, 0, 0, anywhere | alone | brief, madeAnew(true)},
 	"partitions added":         {"cluster", "deposit gets one partition more, and services are started then", nowhere, 0, 0, anywhere | alone | brief, partitionsAdded},
 

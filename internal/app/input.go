@@ -145,6 +145,14 @@ func (l *ledger) read(g stream.Group, f folded) error {
 	return l.compare(g)
 }
 
+// goesTo tells whether deposits go to the topic of that name on c.
+func (l *ledger) goesTo(c kafka.Cluster) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	topic := string(stream.DepositStream)
+	return l.writes.ID == c.ID && l.writes.TopicIDs[topic] == c.TopicIDs[topic]
+}
+
 // client is c for the cluster that deposits go to, once they do.
 func (l *ledger) client(c *kafka.Client) *kafka.Client {
 	l.mu.Lock()

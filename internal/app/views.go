@@ -153,6 +153,20 @@ func (v *view) get(walletID string) (any, error) {
 	return view.Get(walletID)
 }
 
+// still is err, which says that the table does not go with the topic written to, if both
+// are still those of which it speaks. Topics are read by name: one made anew may tell of
+// its input before anybody has noticed that it is another one.
+func (v *view) still(ctx context.Context, c kafka.Cluster, err error) error {
+	now, gone := v.client.Inspect(ctx, stream.TopicsIn(stream.RightsOf("api")))
+	switch {
+	case gone != nil:
+		return gone
+	case now.TopicIDs[string(v.table)] != c.TopicIDs[string(v.table)] || !v.ledger.goesTo(now):
+		return fmt.Errorf("%w: %s", kafka.ErrMoved, v.table)
+	}
+	return err
+}
+
 // attempt builds a view and runs it until it ends.
 func (v *view) attempt(ctx context.Context) error {
 	cluster, err := v.ensureFor(ctx, stream.RightsOf("api", string(v.table)))
@@ -183,7 +197,7 @@ func (v *view) attempt(ctx context.Context) error {
 	}
 	said := func(input []byte) {
 		if err := v.ledger.read(v.name, folded{cluster.TopicIDs[string(v.table)], string(input)}); err != nil {
-			fail(err)
+			fail(v.still(ctx, cluster, err))
 		}
 	}
 	storage = remembered(storage, said)
