@@ -246,7 +246,7 @@ func (w *world) raised(p, k int) bool {
 			upto = e.knew
 		}
 	}
-	var tipped []int64 // event time of the last crossing's deposit, if any
+	var tipped []int64 // the latest event time of a crossing's deposit, if any
 	for at := range int64(len(w.deposits[p])) {
 		if !w.above(p, k, at) {
 			continue
@@ -257,7 +257,7 @@ func (w *world) raised(p, k int) bool {
 		if !crosses && (tipped == nil || t-tipped[0] >= rule.PeriodMs) {
 			w.fail("wallet %d:%d is above with deposit %d, a period after it last crossed, and does not cross", p, k, at)
 		}
-		if crosses {
+		if crosses && (tipped == nil || t > tipped[0]) {
 			tipped = []int64{t}
 		}
 	}
