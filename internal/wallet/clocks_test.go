@@ -218,3 +218,25 @@ func TestKeepsLittleOfQuietWallets(t *testing.T) {
 		}
 	}
 }
+
+// A deposit of the pacemaker that came late makes the time since seem longer by as much:
+// what a slower clock's late deposit needs is still there.
+func TestClockBehindALateOne(t *testing.T) {
+	const start, second, slow = 1_800_000_000_000, 1_000, 100
+	c, rl := &wallet.Counter{}, rule(10_000*billion, 60*second)
+	for i, x := range []struct {
+		origin  uint64
+		at      int64 // s, by its clock; origin 2's is slow
+		units   int64
+		crosses bool
+	}{
+		{1, -900, 1, false}, {2, 35 - slow, 6_000, false}, {1, 50, 1, false}, {2, 100 - slow, 1, false},
+		{1, 90, 1, false},                               // 10 s late
+		{1, 101, 1, false}, {2, 91 - slow, 6_000, true}, // late, too
+	} {
+		d := wallet.Deposit{Amount: money(x.units * billion), At: start + x.at*second, Offset: int64(i), Origin: x.origin, Sequence: uint64(i + 1)}
+		if out := c.Apply(d, rl); out.Emit != x.crosses {
+			t.Errorf("deposit %d: %+v, %+v", i, out, c.Window)
+		}
+	}
+}

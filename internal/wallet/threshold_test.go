@@ -189,7 +189,7 @@ func TestRaisedThreshold(t *testing.T) {
 	for i, s := range []struct {
 		units, threshold int64
 		crosses          bool
-	}{{12_000, 10_000, true}, {2_000, 15_000, false}, {2_000, 15_000, true}, {10_000, 15_000, false}, {1, 10_000, false}, {1, 20_000, false}, {1, 30_000, false}, {10_000, 30_000, true}} {
+	}{{12_000, 10_000, true}, {4_000, 15_000, true}, {10_000, 15_000, false}, {1, 10_000, false}, {1, 20_000, false}, {1, 30_000, false}, {10_000, 30_000, true}} {
 		if got := apply(s.units, s.threshold); got != s.crosses {
 			t.Errorf("deposit %d: crosses %t", i, got)
 		}

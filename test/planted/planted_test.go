@@ -43,7 +43,7 @@ var bugs = []bug{
 	{"every deposit above the threshold crosses", "internal/wallet/window.go",
 		"w.above(t, w.Rule) &&", "w.above(t, w.Rule) && false &&", "./internal/wallet -run Threshold|Examples|Window"},
 	{"who was cleared and goes on is never flagged again", "internal/wallet/window.go",
-		"t-last.TippedAt < w.period() &&", "true &&", "./internal/wallet -run Threshold"},
+		" && t-tipped < w.period() }", " }", "./internal/wallet -run Threshold"},
 	{"above before under the old rule alone", "internal/wallet/window.go",
 		"w.above(t, w.Rule) && (w.Rule == was || w.above(t, was))", "w.above(t, was)", "./internal/wallet -run Raised"},
 	{"the flag moves with each crossing", "internal/wallet/flag.go",
