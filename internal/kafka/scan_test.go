@@ -51,6 +51,28 @@ func (f *foreign) transaction(values string, end ...kgo.TransactionEndTry) {
 	}
 	for _, e := range end {
 		must(f.t, f.cl.EndTransaction(within(f.t), e))
+		f.ended()
+	}
+}
+
+// ended waits until the transaction's own record is there: Kafka answers before it is.
+func (f *foreign) ended() {
+	f.t.Helper()
+	for ctx := within(f.t); ; {
+		all, err := f.adm.ListEndOffsets(ctx, f.topic)
+		must(f.t, err)
+		committed, err := f.adm.ListCommittedOffsets(ctx, f.topic)
+		must(f.t, err)
+		end, _ := all.Lookup(f.topic, 0)
+		stable, _ := committed.Lookup(f.topic, 0)
+		if stable.Offset == end.Offset {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			f.t.Fatal("the transaction does not end")
+		}
 	}
 }
 
