@@ -1,7 +1,8 @@
 """What schemathesis cannot know from the document: how a stream's lines are sent; that
 an amount has at most 9 decimal places, which JSON Schema cannot say for the binary
-fractions that it generates; and that a position that looks like one is hardly ever the
-wallet's. Those are left out, so that the rest of the request is what is judged."""
+fractions that it generates; that a position that looks like one is hardly ever the
+wallet's; and that a key in the header and one in the body have to be the same. Those are
+left out, so that the rest of the request is what is judged."""
 
 import re
 
@@ -29,3 +30,5 @@ def before_call(ctx, case, kwargs):
     position = (case.headers or {}).get("X-Deposit-Position")
     if isinstance(position, str) and re.fullmatch("[0-9]{1,10}:[0-9]{1,19}", position):
         del case.headers["X-Deposit-Position"]
+    if isinstance(case.body, dict) and "Idempotency-Key" in (case.headers or {}):
+        case.body.pop("idempotency_key", None)
