@@ -134,6 +134,9 @@ func (a *API) bulk(w http.ResponseWriter, r *http.Request) *failure {
 	if len(r.Header[headerKey]) > 0 {
 		return fail(codeKey, headerKey+" names one deposit; give each line an "+fieldKey)
 	}
+	if f := headerSlip(r.Header); f != nil {
+		return f
+	}
 	if !a.streams.enter() {
 		return fail(codeBusy, "too many streams at once; nothing was read and nothing counts")
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +48,9 @@ func (a *API) deposit(w http.ResponseWriter, r *http.Request) *failure {
 // accept checks a deposit and sees it through.
 func (a *API) accept(w http.ResponseWriter, r *http.Request) (receipt, *failure) {
 	over := a.budgets.from(time.Now()) // however long the body takes
+	if f := headerSlip(r.Header); f != nil {
+		return receipt{}, f
+	}
 	key, hasKey, f := one(r.Header, headerKey, codeKey)
 	if f != nil {
 		return receipt{}, f
@@ -268,6 +273,17 @@ func settle(use wallet.KeyUse, amount wallet.Amount, at Position, replayed bool)
 // unreadable is a wallet that could not be read, with nothing done yet.
 func unreadable(err error) *failure {
 	return fail(codeNotReady, "the wallet cannot be read at the moment").because(err)
+}
+
+// headerSlip finds a header that was most likely meant for Idempotency-Key: ignored, it
+// would make a retry a second deposit.
+func headerSlip(h http.Header) *failure {
+	for name := range h { // canonical: in lower case but for the first letters of words
+		if name != headerKey && strings.Contains(name, "dempoten") && strings.Contains(strings.ToLower(name), "key") {
+			return fail(codeKey, strconv.Quote(name)+" is no header of a deposit; it is called "+headerKey)
+		}
+	}
+	return nil
 }
 
 // one is a header that may be given once; false when it is not there.

@@ -225,6 +225,13 @@ func TestKeySlips(t *testing.T) {
 			t.Errorf("%s: %s", body, text)
 		}
 	}
+	for _, name := range []string{"X-Idempotency-Key", "Idempotency_Key", "IdempotencyKey", "IDEMPOTENT-KEY"} {
+		want := fmt.Sprintf("%q is no header of a deposit; it is called Idempotency-Key", http.CanonicalHeaderKey(name))
+		for _, req := range []*http.Request{post(one, name+": k"), stream(one, name+": k")} {
+			res, text := do(h, req)
+			wantProblem(t, res, text, 400, "invalid-idempotency-key", want)
+		}
+	}
 	if n := w.appended(); n != 0 {
 		t.Errorf("%d deposits in the log", n)
 	}

@@ -246,6 +246,9 @@ func (v *view) attempt(ctx context.Context) error {
 		started := time.Now()
 		select {
 		case <-view.WaitRunning():
+			if ctx.Err() != nil {
+				return // it is not what it was taken for
+			}
 			if listener != nil {
 				listener.served()
 			}

@@ -93,20 +93,21 @@ func lacking(meta *sarama.MetadataResponse, topics []stream.Topic, rights []stre
 	return lack
 }
 
-// Telling makes a reader tell when Kafka denies what it reads. A Goka view that
+// Telling makes a reader tell when Kafka denies what it reads or no longer has it. Goka
+// takes the end of a partition's messages for its end of recovery, and a view that
 // reconnects by itself would go on trying, and nobody would know.
-func Telling(reader sarama.Consumer, denied func(error)) sarama.Consumer {
-	return tellingReader{reader, denied}
+func Telling(reader sarama.Consumer, tell func(error)) sarama.Consumer {
+	return tellingReader{reader, tell}
 }
 
 type tellingReader struct {
 	sarama.Consumer
-	denied func(error)
+	told func(error)
 }
 
 func (r tellingReader) tell(err error) {
-	if Denied(err) {
-		r.denied(err)
+	if Denied(err) || errors.Is(err, sarama.ErrOffsetOutOfRange) {
+		r.told(err)
 	}
 }
 

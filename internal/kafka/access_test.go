@@ -232,14 +232,14 @@ func TestTelling(t *testing.T) {
 	inner := &fakePartition{errs: make(chan *sarama.ConsumerError)}
 	p, err := Telling(fakeReader{partition: inner}, tell).ConsumePartition("t", 0, 0)
 	must(t, err)
-	for _, err := range []error{sarama.ErrNotLeaderForPartition, sarama.ErrTopicAuthorizationFailed} {
+	for _, err := range []error{sarama.ErrNotLeaderForPartition, sarama.ErrTopicAuthorizationFailed, sarama.ErrOffsetOutOfRange} {
 		inner.errs <- &sarama.ConsumerError{Err: err}
 		if got := <-p.Errors(); !errors.Is(got, err) {
 			t.Errorf("got %v, want %v", got, err)
 		}
 	}
 	close(inner.errs)
-	if _, open := <-p.Errors(); open || len(told) != 2 {
+	if _, open := <-p.Errors(); open || len(told) != 3 {
 		t.Errorf("open %v, told %v", open, told)
 	}
 }

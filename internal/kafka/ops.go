@@ -14,7 +14,7 @@ import (
 
 // HighWater is the offset that the next record of a partition gets.
 func (c *Client) HighWater(ctx context.Context, topic string, partition int32) (int64, error) {
-	ends, err := c.highWaters(ctx, topic, func(sarama.Client) ([]int32, error) { return []int32{partition}, nil })
+	ends, err := c.watermarks(ctx, topic, sarama.OffsetNewest, func(sarama.Client) ([]int32, error) { return []int32{partition}, nil })
 	return ends[partition], err
 }
 
@@ -35,16 +35,26 @@ func (c *Client) Holds(ctx context.Context, f *Inflight, topic string, partition
 	return end >= n, err
 }
 
-// HighWaters is the high watermark of each partition.
+// HighWaters is the high watermark of each partition: the offset its next record gets.
 func (c *Client) HighWaters(ctx context.Context, topic string) (map[int32]int64, error) {
-	return c.highWaters(ctx, topic, func(client sarama.Client) ([]int32, error) {
-		partitions, err := client.Partitions(topic)
-		return c.inUse(topic, partitions), err
-	})
+	return c.watermarks(ctx, topic, sarama.OffsetNewest, c.partitionsInUse(topic))
 }
 
-func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Client) ([]int32, error)) (map[int32]int64, error) {
-	ends, err := await(ctx, func() (map[int32]int64, error) {
+// LowWaters is the low watermark of each partition: its first offset that is not purged.
+func (c *Client) LowWaters(ctx context.Context, topic string) (map[int32]int64, error) {
+	return c.watermarks(ctx, topic, sarama.OffsetOldest, c.partitionsInUse(topic))
+}
+
+func (c *Client) partitionsInUse(topic string) func(sarama.Client) ([]int32, error) {
+	return func(client sarama.Client) ([]int32, error) {
+		partitions, err := client.Partitions(topic)
+		return c.inUse(topic, partitions), err
+	}
+}
+
+// watermarks asks the leaders of partitions for one of sarama's two special offsets.
+func (c *Client) watermarks(ctx context.Context, topic string, which int64, of func(sarama.Client) ([]int32, error)) (map[int32]int64, error) {
+	marks, err := await(ctx, func() (map[int32]int64, error) {
 		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
 		if err != nil {
 			return nil, c.unreachable(err)
@@ -54,18 +64,22 @@ func (c *Client) highWaters(ctx context.Context, topic string, of func(sarama.Cl
 		if err != nil {
 			return nil, err
 		}
-		ends := make(map[int32]int64, len(partitions))
+		marks := make(map[int32]int64, len(partitions))
 		for _, p := range partitions {
-			if ends[p], err = client.GetOffset(topic, p, sarama.OffsetNewest); err != nil {
+			if marks[p], err = client.GetOffset(topic, p, which); err != nil {
 				return nil, fmt.Errorf("partition %d: %w", p, err)
 			}
 		}
-		return ends, nil
+		return marks, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("high watermark of %s: %w", topic, err)
+		name := "high"
+		if which == sarama.OffsetOldest {
+			name = "low"
+		}
+		return nil, fmt.Errorf("%s watermark of %s: %w", name, topic, err)
 	}
-	return ends, nil
+	return marks, nil
 }
 
 // Send appends one record and returns its offset once all in-sync replicas have

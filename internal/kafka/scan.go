@@ -30,32 +30,6 @@ func (c *Client) Scan(ctx context.Context, topic string, partition int32, below 
 	return err
 }
 
-// LowWaters is the first offset of each partition that is not purged.
-func (c *Client) LowWaters(ctx context.Context, topic string) (map[int32]int64, error) {
-	starts, err := await(ctx, func() (map[int32]int64, error) {
-		client, err := sarama.NewClient(c.settings.Brokers, c.base("coinbit-ops"))
-		if err != nil {
-			return nil, c.unreachable(err)
-		}
-		defer func() { _ = client.Close() }()
-		partitions, err := client.Partitions(topic)
-		if err != nil {
-			return nil, err
-		}
-		starts := make(map[int32]int64, len(partitions))
-		for _, p := range partitions {
-			if starts[p], err = client.GetOffset(topic, p, sarama.OffsetOldest); err != nil {
-				return nil, fmt.Errorf("partition %d: %w", p, err)
-			}
-		}
-		return starts, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("low watermark of %s: %w", topic, err)
-	}
-	return starts, nil
-}
-
 // errRecord ends a scan that looks whether there is a record.
 var errRecord = errors.New("there is a record")
 
@@ -268,7 +242,7 @@ func aborts(batch *sarama.RecordBatch) bool {
 // came. sarama drops them when it decodes and keeps this offset to itself.
 func afterEmpty(block *sarama.FetchResponseBlock) int64 {
 	next := reflect.ValueOf(block).Elem().FieldByName("recordsNextOffset")
-	if next.IsNil() {
+	if !next.IsValid() || next.IsNil() {
 		return 0
 	}
 	return next.Elem().Int()

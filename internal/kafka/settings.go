@@ -121,7 +121,7 @@ func (c *Client) readSettings(admin sarama.ClusterAdmin, topics []stream.Topic, 
 // stay, and warns of the rest.
 func (c *Client) Judge(cluster Cluster) error {
 	if len(cluster.Unchecked) > 0 {
-		c.once(slog.LevelInfo, "settings of topics are not checked: that takes DescribeConfigs on them; -service=topics checks them")
+		c.once(slog.LevelInfo, "settings of "+strings.Join(cluster.Unchecked, ", ")+" are not checked: that takes DescribeConfigs on them; -service=topics checks them")
 	}
 	for _, f := range cluster.Faults {
 		if f.Deletes {

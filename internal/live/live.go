@@ -67,7 +67,7 @@ type Hub struct {
 	arrived  chan struct{} // somebody watches who did not before
 
 	mu       sync.Mutex
-	watchers map[chan []byte]struct{}
+	watchers map[chan []byte]bool // true: has missed the latest state, which is due again
 	over     bool
 	past     past
 	state    []byte // the latest, as a message; nil before the first
@@ -79,7 +79,7 @@ func New(o Options) (*Hub, error) {
 		return nil, errors.New("live: Tick, StateEvery and Watchers must be above 0")
 	}
 	h := &Hub{
-		options: o, watchers: make(map[chan []byte]struct{}),
+		options: o, watchers: make(map[chan []byte]bool),
 		deposits: make(chan Deposit, perTick), flags: make(chan Flag, perTick), arrived: make(chan struct{}, 1),
 	}
 	h.stride.Store(1)
@@ -129,7 +129,7 @@ func (h *Hub) Watch() (messages <-chan []byte, stop func(), ok bool) {
 	if h.state != nil {
 		c <- h.state
 	}
-	h.watchers[c] = struct{}{}
+	h.watchers[c] = false
 	if h.watching.Add(1) == 1 {
 		select {
 		case h.arrived <- struct{}{}:
@@ -151,9 +151,25 @@ func (h *Hub) leave(c chan []byte) {
 // publish gives a message to all who have place for it. The caller holds mu.
 func (h *Hub) publish(message []byte) {
 	for c := range h.watchers {
-		select {
-		case c <- message:
-		default:
+		offer(c, message)
+	}
+}
+
+// publishState gives the state to all, or to those who missed it, as far as they have place,
+// and remembers who had none: it may be the last change for hours. The caller holds mu.
+func (h *Hub) publishState(toAll bool) {
+	for c, missed := range h.watchers {
+		if toAll || missed {
+			h.watchers[c] = !offer(c, h.state)
 		}
+	}
+}
+
+func offer(c chan<- []byte, message []byte) bool {
+	select {
+	case c <- message:
+		return true
+	default:
+		return false
 	}
 }

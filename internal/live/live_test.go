@@ -353,8 +353,18 @@ func TestState(t *testing.T) {
 		if list, _ := moods(); len(list) != 1 || list[0] != "bad" {
 			t.Errorf("%v", list)
 		}
+		w.ticks(20) // c is full
+		mood.Store("worse")
+		w.ticks(40)
+		if list, _ := moods(); len(list) != 0 {
+			t.Errorf("there was no place for %v", list)
+		}
+		w.ticks(1)
+		if list, _ := moods(); len(list) != 1 || list[0] != "worse" {
+			t.Errorf("after it read again it is told %v, want the state it missed", list)
+		}
 		second, stop2 := w.watch()
-		if got := w.had(second); len(got) != 2 || got[1].data.Mood != "bad" {
+		if got := w.had(second); len(got) != 2 || got[1].data.Mood != "worse" {
 			t.Errorf("who comes later is told %+v", got)
 		}
 		stop()

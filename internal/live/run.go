@@ -85,6 +85,7 @@ func (h *Hub) tell(now time.Time, total int64) {
 	p.flags = first(slices.Concat(t.Flags, p.flags), shown)
 	p.seq++
 	if len(h.watchers) > 0 {
+		h.publishState(false)
 		h.publish(message("tick", p.seq, t))
 	}
 }
@@ -113,7 +114,7 @@ func (h *Hub) look(ctx context.Context) {
 			h.mu.Lock()
 			if !h.over && !bytes.Equal(state, h.state) {
 				h.state = state
-				h.publish(state)
+				h.publishState(true)
 			}
 			h.mu.Unlock()
 		}
