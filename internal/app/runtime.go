@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -142,7 +143,9 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 		case err == nil:
 			err = errors.New("ended without being told to")
 		}
-		if probe := rt.client.Probe(ctx); probe != nil {
+		if outOfFiles(err) { // so is a look at Kafka
+			err = fmt.Errorf("this process may not open more files; raise its limit (ulimit -n), or run fewer partitions or services in it: %w", err)
+		} else if probe := rt.client.Probe(ctx); probe != nil {
 			if !rt.awaitKafka(ctx, log, err, probe) {
 				return fmt.Errorf("%s: %w", name, kafka.ErrUnreachable)
 			}
@@ -162,6 +165,10 @@ func (rt *Runtime) supervise(ctx context.Context, name string, attempt func(ctx 
 		backoff = min(2*backoff, maxBackoff)
 	}
 }
+
+// outOfFiles tells whether the process has as many files open as it may. A table takes about
+// five of each partition. Goka wraps errors so that only their text is left.
+func outOfFiles(err error) bool { return strings.Contains(err.Error(), syscall.EMFILE.Error()) }
 
 // oneLine folds the lists that Goka makes of errors. What partition after
 // partition has to say is cut short.

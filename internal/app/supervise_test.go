@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,6 +70,19 @@ func TestSuperviseBacksOff(t *testing.T) {
 				t.Errorf("line %d lacks %q: %s", i, s, lines[i])
 			}
 		}
+	}
+}
+
+// A process that may open no more files says so: it is not Kafka that is away, though it
+// cannot be reached either.
+func TestSuperviseOutOfFiles(t *testing.T) {
+	rt, log := runtimeOf(t, Options{}, "BROKER="+freeAddr(t))
+	lost := errors.New((&os.PathError{Op: "open", Path: "LOG", Err: syscall.EMFILE}).Error()) // as Goka wraps it
+	stop := supervised(t, rt, failing(lost))
+	_ = stop()
+	first, _, _ := strings.Cut(log.String(), "\n")
+	if !strings.Contains(first, "ulimit -n") || strings.Contains(first, "kafka is away") {
+		t.Errorf("said %q", first)
 	}
 }
 
