@@ -38,6 +38,10 @@ func (e usageError) Unwrap() error { return e.error }
 // Main runs the program and returns its exit code: 0 after ctx is done and
 // everything is flushed, 2 for a usage or configuration error, 1 for the rest.
 func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && (args[0] == "-version" || args[0] == "--version") {
+		fmt.Fprintln(stdout, thisBuild())
+		return exitOK
+	}
 	cmd, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

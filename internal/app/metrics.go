@@ -51,7 +51,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"group"}),
 		groups: &groupCollector{running: make(map[stream.Group]runningGroup)},
 	}
-	r.MustRegister(m.messages, m.deadLetters, m.staleRows, m.fenced, m.rebuilds, m.delay, m.groups)
+	r.MustRegister(m.messages, m.deadLetters, m.staleRows, m.fenced, m.rebuilds, m.delay, m.groups, thisBuild().collector())
 	return m
 }
 

@@ -109,7 +109,7 @@ func isGroup(name string) bool {
 // usage prints every service, or what one of them does.
 func usage(w io.Writer, only string) {
 	var b strings.Builder
-	b.WriteString("coinbit: exact wallet balances and threshold flags on Kafka\n\nusage: coinbit -service=NAME\n\n")
+	b.WriteString("coinbit: exact wallet balances and threshold flags on Kafka\n\nusage: coinbit -service=NAME | -version\n\n")
 	one, known := find(only)
 	for _, s := range services() {
 		if !known || s.name == only {
