@@ -63,6 +63,7 @@ func New(cfg config.Config, o Options) (*Runtime, error) {
 		Brokers: cfg.Brokers,
 		TLSCA:   cfg.KafkaTLSCA, TLSCert: cfg.KafkaTLSCert, TLSKey: cfg.KafkaTLSKey,
 		SASLMechanism: cfg.KafkaSASLMechanism, SASLUser: cfg.KafkaSASLUser, SASLPassword: cfg.KafkaSASLPassword,
+		SASLPasswordFile: cfg.KafkaSASLPasswordFile,
 	}, o.Log)
 	if err != nil {
 		return nil, err

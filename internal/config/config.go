@@ -53,8 +53,10 @@ type Config struct {
 	// both set or both empty.
 	KafkaTLSCA, KafkaTLSCert, KafkaTLSKey string
 	// KafkaSASLMechanism is empty, PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; user
-	// and password are set exactly when it is.
+	// and one of password and its file are set exactly when it is.
 	KafkaSASLMechanism, KafkaSASLUser, KafkaSASLPassword string
+	// KafkaSASLPasswordFile names a file that holds the password.
+	KafkaSASLPasswordFile string
 
 	// APIKeys are the bearer keys that open /api/, none for an open API.
 	APIKeys []string
@@ -92,14 +94,14 @@ type value struct{ text, source string }
 // value counts as not set, as Docker Compose passes on what its user left out.
 // Every error is an *Error.
 func Load(envFile string, environ []string) (Config, error) {
-	file, err := readFile(envFile)
+	file, data, err := readFile(envFile)
 	if err != nil {
 		return Config{}, err
 	}
 	given := map[string]value{}
 	for _, name := range slices.Sorted(maps.Keys(file)) { // sorted: always the same error first
 		if find(name) == nil {
-			return Config{}, unknown(filepath.Base(envFile), name)
+			return Config{}, unknownIn(filepath.Base(envFile), data, name)
 		}
 		if file[name] != "" {
 			given[name] = value{file[name], filepath.Base(envFile)}
@@ -154,7 +156,7 @@ func validate(c Config, given map[string]value) error {
 		return &Error{given[have].source, have, "is set but " + lack + " is not; " + name}
 	}
 	const pair = "a client certificate takes both"
-	const sasl = "SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD"
+	const sasl = "SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE"
 	switch {
 	case c.KafkaTLSCert != "" && c.KafkaTLSKey == "":
 		return lacks(pair, "KAFKA_TLS_CERT", "KAFKA_TLS_KEY")
@@ -162,33 +164,38 @@ func validate(c Config, given map[string]value) error {
 		return lacks(pair, "KAFKA_TLS_KEY", "KAFKA_TLS_CERT")
 	case c.KafkaSASLMechanism != "" && c.KafkaSASLUser == "":
 		return lacks(sasl, "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USER")
-	case c.KafkaSASLMechanism != "" && c.KafkaSASLPassword == "":
+	case c.KafkaSASLPassword != "" && c.KafkaSASLPasswordFile != "":
+		const setting = "KAFKA_SASL_PASSWORD_FILE"
+		return &Error{given[setting].source, setting, "is set, and so is KAFKA_SASL_PASSWORD; the password takes one of them"}
+	case c.KafkaSASLMechanism != "" && c.KafkaSASLPassword == "" && c.KafkaSASLPasswordFile == "":
 		return lacks(sasl, "KAFKA_SASL_MECHANISM", "KAFKA_SASL_PASSWORD")
 	case c.KafkaSASLUser != "" && c.KafkaSASLMechanism == "":
 		return lacks(sasl, "KAFKA_SASL_USER", "KAFKA_SASL_MECHANISM")
 	case c.KafkaSASLPassword != "" && c.KafkaSASLMechanism == "":
 		return lacks(sasl, "KAFKA_SASL_PASSWORD", "KAFKA_SASL_MECHANISM")
+	case c.KafkaSASLPasswordFile != "" && c.KafkaSASLMechanism == "":
+		return lacks(sasl, "KAFKA_SASL_PASSWORD_FILE", "KAFKA_SASL_MECHANISM")
 	}
 	return nil
 }
 
-// readFile parses the settings file; a missing one has no settings. The
-// parser's own errors quote the file, secrets and all, and are not passed on.
-func readFile(name string) (map[string]string, error) {
-	data, err := os.ReadFile(name) //nolint:gosec // the program names it
+// readFile parses the settings file and returns what is in it, too; a missing one has no
+// settings. The parser's own errors quote the file, secrets and all, and are not passed on.
+func readFile(name string) (parsed map[string]string, data []byte, err error) {
+	data, err = os.ReadFile(name) //nolint:gosec // the program names it
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, &Error{Source: filepath.Base(name), Problem: "cannot be read: " + reason(err)}
+		return nil, nil, &Error{Source: filepath.Base(name), Problem: "cannot be read: " + reason(err)}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors begin a file so
-	parsed, err := godotenv.UnmarshalBytes(data)
+	parsed, err = godotenv.UnmarshalBytes(data)
 	if err != nil {
-		return nil, &Error{Source: filepath.Base(name),
+		return nil, nil, &Error{Source: filepath.Base(name),
 			Problem: fmt.Sprintf("line %d is not NAME=value, or its quote is not closed", badLine(data))}
 	}
-	return parsed, checkReferences(filepath.Base(name), data)
+	return parsed, data, checkReferences(filepath.Base(name), data)
 }
 
 // reason is err without the path that the Source already says.

@@ -130,6 +130,7 @@ func TestValues(t *testing.T) {
 		{"KAFKA_TLS_CA=ca.pem", "KafkaTLSCA", "ca.pem"},
 		{"KAFKA_TLS_CERT=c.pem KAFKA_TLS_KEY=k.pem", "KafkaTLSKey", "k.pem"},
 		{"KAFKA_SASL_MECHANISM=SCRAM-SHA-512 KAFKA_SASL_USER=u KAFKA_SASL_PASSWORD=p=w", "KafkaSASLPassword", "p=w"},
+		{"KAFKA_SASL_MECHANISM=PLAIN KAFKA_SASL_USER=u KAFKA_SASL_PASSWORD_FILE=/run/secrets/p", "KafkaSASLPasswordFile", "/run/secrets/p"},
 		{"API_KEYS=one,two", "APIKeys", []string{"one", "two"}},
 		{"RATE_LIMIT=0.5", "RateLimit", 0.5},
 		{"RATE_LIMIT=100", "RateLimit", 100.0},
@@ -226,10 +227,20 @@ func TestErrorText(t *testing.T) {
 		{"quote", "PORT=1\nAPI_KEYS='hush\nBROKER=a:1", nil, `config.env: line 2 is not NAME=value, or its quote is not closed`},
 		{"cert alone", "KAFKA_TLS_CERT=c", nil, `config.env: KAFKA_TLS_CERT is set but KAFKA_TLS_KEY is not; a client certificate takes both`},
 		{"key alone", "", []string{"KAFKA_TLS_KEY=k"}, `environment: KAFKA_TLS_KEY is set but KAFKA_TLS_CERT is not; a client certificate takes both`},
-		{"mechanism alone", "KAFKA_SASL_MECHANISM=PLAIN", nil, `config.env: KAFKA_SASL_MECHANISM is set but KAFKA_SASL_USER is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
-		{"no password", "KAFKA_SASL_MECHANISM=PLAIN\nKAFKA_SASL_USER=u", nil, `config.env: KAFKA_SASL_MECHANISM is set but KAFKA_SASL_PASSWORD is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
-		{"user alone", "KAFKA_SASL_USER=u", nil, `config.env: KAFKA_SASL_USER is set but KAFKA_SASL_MECHANISM is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
-		{"password alone", "", []string{"KAFKA_SASL_PASSWORD=hush"}, `environment: KAFKA_SASL_PASSWORD is set but KAFKA_SASL_MECHANISM is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD`},
+		{"mechanism alone", "KAFKA_SASL_MECHANISM=PLAIN", nil, `config.env: KAFKA_SASL_MECHANISM is set but KAFKA_SASL_USER is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE`},
+		{"no password", "KAFKA_SASL_MECHANISM=PLAIN\nKAFKA_SASL_USER=u", nil, `config.env: KAFKA_SASL_MECHANISM is set but KAFKA_SASL_PASSWORD is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE`},
+		{"user alone", "KAFKA_SASL_USER=u", nil, `config.env: KAFKA_SASL_USER is set but KAFKA_SASL_MECHANISM is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE`},
+		{"password alone", "", []string{"KAFKA_SASL_PASSWORD=hush"}, `environment: KAFKA_SASL_PASSWORD is set but KAFKA_SASL_MECHANISM is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE`},
+		{"password file alone", "KAFKA_SASL_PASSWORD_FILE=f", nil, `config.env: KAFKA_SASL_PASSWORD_FILE is set but KAFKA_SASL_MECHANISM is not; SASL takes KAFKA_SASL_MECHANISM, KAFKA_SASL_USER and KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE`},
+		{"two passwords", "KAFKA_SASL_MECHANISM=PLAIN\nKAFKA_SASL_USER=u\nKAFKA_SASL_PASSWORD_FILE=f", []string{"KAFKA_SASL_PASSWORD=hush"},
+			`config.env: KAFKA_SASL_PASSWORD_FILE is set, and so is KAFKA_SASL_PASSWORD; the password takes one of them`},
+		{"a password in place of its file", "", []string{"KAFKA_SASL_PASSWORD_FILE=hush\nhush"},
+			`environment: KAFKA_SASL_PASSWORD_FILE is a value that is not shown; it takes a file's name, not what is in it`},
+		{"a secret over two lines", "PORT=1\nAPI_KEYS=one,\nhush=\nBROKER=a:1", nil,
+			`config.env: line 3 is no setting, did you mean PORT? Its name is not shown, as it may be a part of a secret that was broken over two lines`},
+		{"a secret over two lines, with a reference in it", "KAFKA_SASL_PASSWORD=one\nhush=$hush$HUSH", nil,
+			`config.env: a name that is not shown in line 2 has a $NAME, which has no value above it in the file; ` +
+				`write what it stands for, or give it in the environment, or put the value between single quotes if the $ is meant`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -254,7 +265,7 @@ func TestDocuments(t *testing.T) {
 	for _, name := range []string{"PORT", "BROKER", "PARTITIONS", "REPLICATION_FACTOR", "THRESHOLD_AMOUNT",
 		"ROLLING_PERIOD", "STATE_DIR", "STATE_MEMORY", "DATA_DIR", "ADMIN_PORT", "LOG_LEVEL", "LOG_FORMAT", "KAFKA_TLS_CA",
 		"KAFKA_TLS_CERT", "KAFKA_TLS_KEY", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USER", "KAFKA_SASL_PASSWORD",
-		"API_KEYS", "RATE_LIMIT"} {
+		"KAFKA_SASL_PASSWORD_FILE", "API_KEYS", "RATE_LIMIT"} {
 		if !strings.Contains(config.Usage(), "  "+name+" ") {
 			t.Errorf("usage lacks %s", name)
 		}
@@ -281,7 +292,7 @@ func FuzzEnvironment(f *testing.F) {
 	f.Add("RATE_LIMIT", "1e309", ",")
 	none := filepath.Join(f.TempDir(), "none.env")
 	f.Fuzz(func(t *testing.T, name, value, secret string) {
-		for _, hidden := range []string{"API_KEYS", "KAFKA_SASL_PASSWORD"} {
+		for _, hidden := range []string{"API_KEYS", "KAFKA_SASL_PASSWORD", "KAFKA_SASL_PASSWORD_FILE"} {
 			const mark = "canary-9f2c"
 			c, err := config.Load(none, []string{name + "=" + value, hidden + "=" + secret + mark})
 			var e *config.Error
@@ -312,6 +323,15 @@ func FuzzLoad(f *testing.F) {
 		}
 		if err == nil && (c.Port == "" || len(c.Brokers) == 0 || c.Partitions < 1 || c.RollingPeriod < time.Millisecond) {
 			t.Fatalf("accepted %+v", c)
+		}
+		const mark = "canary9f2c"
+		for _, secret := range []string{mark, mark + "==", mark + ": " + mark, "export " + mark + "=", mark + "=$" + mark, mark + "=$A"} {
+			if err := os.WriteFile(name, []byte(content+"\nAPI_KEYS=one,\n"+secret), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := config.Load(name, nil); err != nil && strings.Contains(err.Error(), mark) && !strings.Contains(content, mark) {
+				t.Fatalf("a secret over two lines, %q: %q", secret, err)
+			}
 		}
 	})
 }

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/joho/godotenv"
 )
 
 // Usage lists the settings for -h, one or two lines each.
@@ -71,6 +74,42 @@ func unknown(source, name string) error {
 	return &Error{source, fmt.Sprintf("%.80q", name), "is not a setting; did you mean " + to + "?"}
 }
 
+// unknownIn is unknown for a name in the settings file. A secret that was broken over two
+// lines may look like one, up to an equals sign in it, so what resembles no setting is not
+// shown.
+func unknownIn(source string, data []byte, name string) error {
+	to, _ := nearest(name)
+	if name == "" || isNear(name) {
+		return unknown(source, name)
+	}
+	return &Error{Source: source, Problem: fmt.Sprintf("line %d is no setting, did you mean %s? "+
+		"Its name is not shown, as it may be a part of a secret that was broken over two lines", lineOf(data, name), to)}
+}
+
+// lineOf is the number of the line in which a name has got its value.
+func lineOf(data []byte, name string) int {
+	n, begun, end := 0, 0, 0
+	for line := range bytes.Lines(data) {
+		n++
+		end += len(line)
+		given, err := godotenv.UnmarshalBytes(data[begun:end])
+		if _, ok := given[name]; ok {
+			break
+		}
+		if err == nil {
+			begun = end
+		}
+	}
+	return n
+}
+
+// isNear tells whether a name is a setting's but for a slip: of a short one's only one
+// letter may be off, of a longer one's two.
+func isNear(name string) bool {
+	to, off := nearest(name)
+	return len(name) <= 64 && off <= min(2, len(to)/4)
+}
+
 // nearest is the setting whose name takes the fewest changes to come to, and how many.
 func nearest(name string) (to string, best int) {
 	for _, s := range settings {
@@ -81,16 +120,12 @@ func nearest(name string) (to string, best int) {
 	return to, best
 }
 
-// Misspelled warns of names in environ that are none of ours and close to one: a line for
-// each. The environment is full of other names; of a short setting's only one letter may
-// be off, of a longer one's two.
+// Misspelled warns of names in environ that are none of ours and near one: a line for
+// each. The environment is full of other names.
 func Misspelled(environ []string) (warnings []string) {
 	for _, entry := range environ {
 		name, text, _ := strings.Cut(entry, "=")
-		if text == "" || len(name) > 64 || find(name) != nil {
-			continue
-		}
-		if to, off := nearest(name); off <= min(2, len(to)/4) {
+		if text != "" && find(name) == nil && isNear(name) {
 			warnings = append(warnings, unknown(environment, name).Error())
 		}
 	}

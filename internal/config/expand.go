@@ -53,9 +53,12 @@ func valueOf(data []byte, name string) string {
 }
 
 func undefined(source, key string, line int, name string) error {
-	what := "$" + name
-	if s := find(key); s == nil || s.secret { // it may be a part of the secret itself
+	what, s := "$"+name, find(key)
+	if s == nil || s.secret { // it may be a part of the secret itself
 		what = "a $NAME"
+	}
+	if s == nil {
+		key = "a name that is not shown"
 	}
 	return &Error{source, key, fmt.Sprintf("in line %d has %s, which has no value above it in the file; "+
 		"write what it stands for, or give it in the environment, or put the value between single quotes if the $ is meant", line, what)}

@@ -55,7 +55,8 @@ func (c *Client) who() string {
 	case c.settings.SASLUser != "":
 		return "KAFKA_SASL_USER=" + c.settings.SASLUser
 	case c.settings.TLSCert != "":
-		return "the certificate of KAFKA_TLS_CERT (" + c.subject + ")"
+		subject, _ := c.credentials.certificate()
+		return "the certificate of KAFKA_TLS_CERT (" + subject + ")"
 	}
 	return "a client without KAFKA_SASL_USER and KAFKA_TLS_CERT"
 }

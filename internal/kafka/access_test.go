@@ -72,20 +72,29 @@ func TestRefusals(t *testing.T) {
 	mutual.ClientAuth = tls.RequireAndVerifyClientCert
 	plain, sasl := guarded(t), guarded(t, append(scramUser("alice"), kfake.TLS(serverTLS(t, pki)))...)
 	ssl := guarded(t, kfake.TLS(mutual))
+	ancient := serverTLS(t, pki)
+	ancient.MinVersion, ancient.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	old := guarded(t, kfake.TLS(ancient))
+	curves := serverTLS(t, pki) // of which a client has none
+	curves.MaxVersion, curves.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}
+	odd := guarded(t, kfake.TLS(curves))
 	const scram = sarama.SASLTypeSCRAMSHA512
 	for name, c := range map[string]struct {
 		addr string
 		s    Settings
 		want []string // nothing: let in
 	}{
-		"SASL over TLS":       {sasl, Settings{TLSCA: pki.CA, SASLMechanism: scram, SASLUser: "alice", SASLPassword: password}, nil},
-		"certificate":         {ssl, Settings{TLSCA: pki.CA, TLSCert: cert, TLSKey: key}, nil},
-		"plain":               {plain, Settings{}, nil},
-		"no SASL":             {sasl, Settings{TLSCA: pki.CA}, []string{"KAFKA_SASL_MECHANISM"}},
-		"another authority":   {sasl, Settings{TLSCA: other.CA, SASLMechanism: scram, SASLUser: "alice", SASLPassword: password}, []string{"KAFKA_TLS_CA", "unknown authority"}},
-		"no TLS":              {ssl, Settings{}, []string{"KAFKA_TLS_CA", "speaks TLS"}},
-		"no certificate":      {ssl, Settings{TLSCA: pki.CA}, []string{"KAFKA_TLS_CERT", "wants a client certificate"}},
-		"foreign certificate": {ssl, Settings{TLSCA: pki.CA, TLSCert: foreign, TLSKey: foreignKey}, []string{"KAFKA_TLS_CERT", "CN=alice", "valid until"}},
+		"SASL over TLS":              {sasl, Settings{TLSCA: pki.CA, SASLMechanism: scram, SASLUser: "alice", SASLPassword: password}, nil},
+		"certificate":                {ssl, Settings{TLSCA: pki.CA, TLSCert: cert, TLSKey: key}, nil},
+		"plain":                      {plain, Settings{}, nil},
+		"no SASL":                    {sasl, Settings{TLSCA: pki.CA}, []string{"KAFKA_SASL_MECHANISM"}},
+		"another authority":          {sasl, Settings{TLSCA: other.CA, SASLMechanism: scram, SASLUser: "alice", SASLPassword: password}, []string{"KAFKA_TLS_CA", "unknown authority"}},
+		"no TLS":                     {ssl, Settings{}, []string{"KAFKA_TLS_CA", "speaks TLS"}},
+		"no certificate":             {ssl, Settings{TLSCA: pki.CA}, []string{"KAFKA_TLS_CERT", "wants a client certificate"}},
+		"TLS 1.1":                    {old, Settings{TLSCA: pki.CA}, []string{": BROKER: ", "speaks no TLS of version 1.2 or newer"}},
+		"TLS 1.1, and a certificate": {old, Settings{TLSCA: pki.CA, TLSCert: cert, TLSKey: key}, []string{": BROKER: ", "speaks no TLS of version 1.2 or newer"}},
+		"no common cipher":           {odd, Settings{TLSCA: pki.CA}, []string{"cipher"}},
+		"foreign certificate":        {ssl, Settings{TLSCA: pki.CA, TLSCert: foreign, TLSKey: foreignKey}, []string{"KAFKA_TLS_CERT", "CN=alice", "valid until"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.s.Brokers = []string{c.addr}

@@ -5,12 +5,8 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -33,46 +29,35 @@ type Settings struct {
 	TLSCA, TLSCert, TLSKey string
 	// SASLMechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty: none.
 	SASLMechanism, SASLUser, SASLPassword string
+	// SASLPasswordFile holds the password, in SASLPassword's place.
+	SASLPasswordFile string
 }
 
 // Client makes the configuration of every Kafka client the program opens.
 type Client struct {
-	settings Settings
-	tls      *tls.Config
-	// subject and validUntil are of the client's certificate.
-	subject, validUntil string
-	log                 *slog.Logger
-	said                *sync.Map // what once has said, as keys
+	settings    Settings
+	credentials credentials
+	log         *slog.Logger
+	said        *sync.Map // what once has said, as keys
 	// cluster is the one that this client is for, see In; nil: whichever answers.
 	cluster *Cluster
 }
 
-// NewClient reads the TLS files of s. Errors name the setting at fault.
+// NewClient reads the files that s names. Errors name the setting at fault.
 func NewClient(s Settings, log *slog.Logger) (*Client, error) {
-	c := &Client{settings: s, log: log, said: new(sync.Map)}
-	if s.TLSCA == "" && s.TLSCert == "" {
-		return c, nil
+	credentials, err := newCredentials(s, log)
+	if err != nil {
+		return nil, err
 	}
-	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.TLSCA != "" {
-		pem, err := os.ReadFile(s.TLSCA)
-		if err != nil {
-			return nil, fmt.Errorf("KAFKA_TLS_CA: %w", err)
-		}
-		c.tls.RootCAs = x509.NewCertPool()
-		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("KAFKA_TLS_CA: %s holds no PEM certificate", s.TLSCA)
-		}
+	return &Client{settings: s, credentials: credentials, log: log, said: new(sync.Map)}, nil
+}
+
+// password is the one that is in force.
+func (c *Client) password() string {
+	if c.credentials.password != nil {
+		return c.credentials.password.now()
 	}
-	if s.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
-		if err != nil {
-			return nil, fmt.Errorf("KAFKA_TLS_CERT, KAFKA_TLS_KEY: %w", err)
-		}
-		c.tls.Certificates = []tls.Certificate{pair}
-		c.subject, c.validUntil = pair.Leaf.Subject.String(), pair.Leaf.NotAfter.UTC().Format(time.RFC3339)
-	}
-	return c, nil
+	return c.settings.SASLPassword
 }
 
 // Brokers are the bootstrap servers.
@@ -99,20 +84,19 @@ func (c *Client) base(clientID string) *sarama.Config {
 	cfg.Metadata.Retry.Max = 3
 	cfg.Metadata.Retry.Backoff = retryBackoff
 	cfg.Net.DialTimeout = dialTimeout
-	switch {
-	case c.cluster != nil:
-		cfg.Net.Proxy.Enable, cfg.Net.Proxy.Dialer = true, guardDialer{c, cfg}
-	case c.tls != nil:
-		cfg.Net.TLS.Enable = true
-		cfg.Net.TLS.Config = c.tls
-	}
+	cfg.Net.Proxy.Enable = true // which sarama calls every dialer of another's
 	if m := c.settings.SASLMechanism; m != "" {
+		if m == sarama.SASLTypePlaintext && !c.credentials.usesTLS() {
+			c.once(slog.LevelWarn, "KAFKA_SASL_MECHANISM=PLAIN without KAFKA_TLS_CA sends the password over the network as it is: "+
+				"use TLS, or at least SCRAM-SHA-512")
+		}
 		cfg.Net.SASL.Enable = true
 		cfg.Net.SASL.Mechanism = sarama.SASLMechanism(m)
 		cfg.Net.SASL.User = c.settings.SASLUser
-		cfg.Net.SASL.Password = c.settings.SASLPassword
-		cfg.Net.SASL.SCRAMClientGeneratorFunc = scramClient(m)
+		cfg.Net.SASL.Password = c.password()
+		cfg.Net.SASL.SCRAMClientGeneratorFunc = scramClient(m, c.password)
 	}
+	cfg.Net.Proxy.Dialer = dialer{c, cfg}
 	return cfg
 }
 

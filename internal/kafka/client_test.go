@@ -64,8 +64,10 @@ func TestConfigsAreValid(t *testing.T) {
 				if cfg == build() {
 					t.Errorf("%s: Goka's builders change what they are given, yet it is shared", role)
 				}
-				if cfg.Net.TLS.Enable != (s.TLSCA != "" || s.TLSCert != "") {
-					t.Errorf("%s: TLS is %t", role, cfg.Net.TLS.Enable)
+				if d, ok := cfg.Net.Proxy.Dialer.(dialer); !ok || !cfg.Net.Proxy.Enable || d.cfg != cfg || cfg.Net.TLS.Enable {
+					t.Errorf("%s: it does not dial as we do", role)
+				} else if got := d.client.credentials.tls() != nil; got != (s.TLSCA != "" || s.TLSCert != "") {
+					t.Errorf("%s: TLS is %t", role, got)
 				}
 				if cfg.Net.SASL.Enable != (s.SASLMechanism != "") || cfg.Net.SASL.User != s.SASLUser ||
 					cfg.Net.SASL.Password != s.SASLPassword {
@@ -121,12 +123,13 @@ func TestTLSFileErrorsNameTheSetting(t *testing.T) {
 
 // A SCRAM exchange up to the point where a server would answer.
 func TestSCRAM(t *testing.T) {
-	if scramClient("PLAIN") != nil {
+	password := func() string { return "secret" }
+	if scramClient("PLAIN", password) != nil {
 		t.Error("PLAIN needs no SCRAM client")
 	}
 	for _, m := range []string{sarama.SASLTypeSCRAMSHA256, sarama.SASLTypeSCRAMSHA512} {
-		s := scramClient(m)()
-		must(t, s.Begin("user", "secret", ""))
+		s := scramClient(m, password)()
+		must(t, s.Begin("user", "an old one", ""))
 		first, err := s.Step("")
 		must(t, err)
 		if !strings.Contains(first, "n=user") || strings.Contains(first, "secret") || s.Done() {

@@ -42,15 +42,22 @@ func (g *guard) Write(p []byte) (int, error) {
 // preliminary tells whether a request only makes the connection: it asks for the
 // versions, or authenticates. Nothing else is allowed before.
 func preliminary(request []byte) bool {
-	const saslHandshake, apiVersions, saslAuthenticate = 17, 18, 36
-	if len(request) < 6 {
-		return false
-	}
-	switch binary.BigEndian.Uint16(request[4:]) { // after the length
+	switch requestKey(request) {
 	case saslHandshake, apiVersions, saslAuthenticate:
 		return true
 	}
 	return false
+}
+
+// Kafka's numbers for what makes a connection.
+const saslHandshake, apiVersions, saslAuthenticate = 17, 18, 36
+
+// requestKey is Kafka's number for what a request is, -1 for what is too short for one.
+func requestKey(request []byte) int {
+	if len(request) < 8 { // length, key, version
+		return -1
+	}
+	return int(binary.BigEndian.Uint16(request[4:]))
 }
 
 func (g *guard) check() error {
@@ -79,23 +86,30 @@ type lent struct{ net.Conn }
 func (lent) Close() error                            { return nil }
 func (l lent) Dial(string, string) (net.Conn, error) { return l, nil }
 
-// guardDialer makes guards. TLS is below them, as they read what is sent.
-type guardDialer struct {
+// dialer makes the connections of one configuration of sarama's: with TLS, with the
+// password that is in force and, for a client of one cluster, guarded. It is not left to
+// sarama because that would use for ever what it was given at the start, and because TLS
+// must be below a guard, which reads what is sent.
+type dialer struct {
 	client *Client
 	cfg    *sarama.Config
 }
 
-func (d guardDialer) Dial(network, addr string) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: d.cfg.Net.DialTimeout, KeepAlive: d.cfg.Net.KeepAlive}
-	var conn net.Conn
-	var err error
-	if d.client.tls != nil {
-		conn, err = tls.DialWithDialer(dialer, network, addr, d.client.tls)
+func (d dialer) Dial(network, addr string) (conn net.Conn, err error) {
+	plain := &net.Dialer{Timeout: d.cfg.Net.DialTimeout, KeepAlive: d.cfg.Net.KeepAlive}
+	if secure := d.client.credentials.tls(); secure != nil {
+		conn, err = tls.DialWithDialer(plain, network, addr, secure)
 	} else {
-		conn, err = dialer.Dial(network, addr)
+		conn, err = plain.Dial(network, addr)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &guard{Conn: conn, client: d.client, timeout: d.cfg.Net.WriteTimeout}, nil
+	if sasl := d.cfg.Net.SASL; sasl.Enable && sasl.Mechanism == sarama.SASLTypePlaintext {
+		conn = &plainConn{conn, sasl.User, sasl.Password, d.client.password}
+	}
+	if d.client.cluster != nil {
+		conn = &guard{Conn: conn, client: d.client, timeout: d.cfg.Net.WriteTimeout}
+	}
+	return conn, nil
 }
