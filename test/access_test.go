@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -49,7 +50,8 @@ type guarded struct {
 	procs []*guardedProc
 }
 
-func newGuarded(t *testing.T) *guarded {
+// props are further ones of the broker.
+func newGuarded(t *testing.T, props map[string]string) *guarded {
 	t.Helper()
 	if !ownKafka {
 		const why = "this needs a Kafka of its own; it cannot use the one on BROKER"
@@ -63,9 +65,9 @@ func newGuarded(t *testing.T) *guarded {
 	if g.pki, err = kafkatest.NewPKI(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	g.cluster, err = kafkatest.Start(context.Background(), kafkatest.Options{Dir: t.TempDir(), PKI: g.pki,
-		// Every connection has to say again who it is, again and again.
-		Props: map[string]string{"connections.max.reauth.ms": "4000"}})
+	all := map[string]string{"connections.max.reauth.ms": "4000"} // every connection has to say again who it is, again and again
+	maps.Copy(all, props)
+	g.cluster, err = kafkatest.Start(context.Background(), kafkatest.Options{Dir: t.TempDir(), PKI: g.pki, Props: all})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +330,7 @@ func (g *guarded) stop() {
 // TestAccess runs every service as a user that may do what the matrix says and
 // nothing else, takes each right away and gives it back.
 func TestAccess(t *testing.T) {
-	g := newGuarded(t)
+	g := newGuarded(t, nil)
 	procs := map[string]*guardedProc{}
 
 	obeyed := make(chan struct{})
@@ -367,6 +369,7 @@ func TestAccess(t *testing.T) {
 			t.Run(s, func(t *testing.T) { g.takeAwayFromCommand(t, s) })
 		})
 	})
+	t.Run("all rights at once", func(t *testing.T) { g.takeAwayAll(t, procs) })
 	if t.Failed() {
 		return
 	}
@@ -475,6 +478,46 @@ func (g *guarded) takeAway(t *testing.T, p *guardedProc, r stream.Right) {
 	if !eventually(20*time.Second, healed) {
 		t.Errorf("it does not heal:\n%s", lastLines(p.output()[from:]))
 	}
+}
+
+// takeAwayAll takes every right from every service under load, for longer than a session
+// lasts, and gives all back. Meanwhile no deposit is acknowledged, and every part answers.
+func (g *guarded) takeAwayAll(t *testing.T, procs map[string]*guardedProc) {
+	load := startSteady(t, newClient(t, procs["api"].addr), "all-rights")
+	load.goesOn(t)
+	for _, s := range services {
+		for _, r := range stream.RightsOf(s) {
+			g.revoke("User:"+s, r)
+		}
+	}
+	if !eventually(20*time.Second, func() bool {
+		before := load.others.Load()
+		pause(500 * time.Millisecond)
+		return load.others.Load() > before && !procs["api"].ready()
+	}) {
+		t.Error("deposits are taken without a right")
+	}
+	acknowledged := load.acked.Load()
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); pause(200 * time.Millisecond) {
+		for _, s := range services {
+			ask(t, ownAnswer, procs[s].addr, "/healthz", 200)
+			ask(t, ownAnswer, procs[s].addr, "/readyz", 200, 503)
+		}
+		ask(t, 3*time.Second, procs["api"].addr, "/api/check/"+load.wallet, 200, 503)
+	}
+	if n := load.acked.Load() - acknowledged; n > 0 {
+		t.Errorf("%d deposits are acknowledged without a right", n)
+	}
+	for _, s := range services {
+		for _, r := range stream.RightsOf(s) {
+			g.grant("User:"+s, r)
+		}
+	}
+	for _, s := range services {
+		procs[s].awaitReady(t)
+	}
+	load.goesOn(t)
+	load.finish(t)
 }
 
 // takeAwayOptional takes a right without which the API's page shows one thing less,
