@@ -67,9 +67,11 @@ func (c *Client) Brokers() []string { return c.settings.Brokers }
 // sends a batch again for half a minute and more before it gives up, see repeatFor for the
 // most; a probe answers quickly.
 const (
-	dialTimeout  = 3 * time.Second
-	retryBackoff = 250 * time.Millisecond
-	retries      = 120
+	dialTimeout = 3 * time.Second
+	// metadataTimeout is for all brokers and repeats together.
+	metadataTimeout = 6 * time.Second
+	retryBackoff    = 250 * time.Millisecond
+	retries         = 120
 	// sessionTimeout is how long a group waits for a member that was killed.
 	sessionTimeout = 10 * time.Second
 )
@@ -83,6 +85,7 @@ func (c *Client) base(clientID string) *sarama.Config {
 	cfg.Metadata.AllowAutoTopicCreation = false
 	cfg.Metadata.Retry.Max = 3
 	cfg.Metadata.Retry.Backoff = retryBackoff
+	cfg.Metadata.Timeout = metadataTimeout
 	cfg.Net.DialTimeout = dialTimeout
 	cfg.Net.Proxy.Enable = true // which sarama calls every dialer of another's
 	if m := c.settings.SASLMechanism; m != "" {

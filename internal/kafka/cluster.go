@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"time"
 
@@ -138,11 +139,12 @@ type lookup struct {
 	broker *sarama.Broker
 }
 
-// ask answers within about twice the probe's timeouts for each bootstrap server.
+// ask answers within about the probe's timeouts for each bootstrap server.
 func (l *lookup) ask() error {
 	failed, done := error(nil), false
 	if l.broker != nil {
-		if failed, done = l.askBroker(); done {
+		failed, done = l.askBroker()
+		if slow := net.Error(nil); done || errors.As(failed, &slow) && slow.Timeout() { // the next one asks over another
 			return failed
 		}
 	}

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"coinbit/internal/kafkatest"
+	"coinbit/internal/kafkatest/child"
 	"coinbit/internal/stream"
 )
 
@@ -343,5 +345,43 @@ func TestPlainWithoutTLSIsToldOnce(t *testing.T) {
 		if n := log.count("sends the password over the network as it is"); n != want {
 			t.Errorf("with TLS %t: told %d times", s.TLSCA != "", n)
 		}
+	}
+}
+
+// A Kafka that comes back and does not let its client in any more is not just away.
+func TestMonitorTellsARefusal(t *testing.T) {
+	old, err := kafkatest.NewPKI(t.TempDir())
+	must(t, err)
+	next, err := kafkatest.NewPKI(t.TempDir())
+	must(t, err)
+	port, err := child.FreePort()
+	must(t, err)
+	start := func(p *kafkatest.PKI) *kfake.Cluster {
+		k, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.TLS(serverTLS(t, p)))
+		must(t, err)
+		return k
+	}
+	kafka := start(old)
+	log := new(logBook)
+	c, err := NewClient(Settings{Brokers: kafka.ListenAddrs(), TLSCA: old.CA}, log.logger())
+	must(t, err)
+	ctx, stop := context.WithCancel(within(t))
+	done := make(chan struct{})
+	var m Monitor
+	go func() {
+		defer close(done)
+		_ = m.Run(ctx, c, c.log)
+	}()
+	kafka.Close()
+	eventually(t, "its absence", m.Away)
+	kafka = start(next)
+	defer kafka.Close()
+	eventually(t, "the reason", func() bool { return log.count("KAFKA_TLS_CA, BROKER") == 1 })
+	copyFile(t, next.CA, old.CA)
+	eventually(t, "its return", func() bool { return !m.Away() })
+	stop()
+	<-done
+	if n := log.count("kafka refuses this client"); n != 1 {
+		t.Errorf("it is told %d times", n)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -105,6 +106,7 @@ func (d dialer) Dial(network, addr string) (conn net.Conn, err error) {
 	if err != nil {
 		return nil, err
 	}
+	conn = &hasty{Conn: conn, within: d.cfg.Net.DialTimeout}
 	if sasl := d.cfg.Net.SASL; sasl.Enable && sasl.Mechanism == sarama.SASLTypePlaintext {
 		conn = &plainConn{conn, sasl.User, sasl.Password, d.client.password}
 	}
@@ -113,3 +115,42 @@ func (d dialer) Dial(network, addr string) (conn net.Conn, err error) {
 	}
 	return conn, nil
 }
+
+// hasty is a connection on which what makes it must be answered as soon as the dialling:
+// versions and authentication take a broker no time. sarama gives each of them half a
+// minute, asks for the versions twice, and connects several times, so that a Kafka that
+// hangs held for minutes whoever began with it.
+type hasty struct {
+	net.Conn
+	within time.Duration
+	made   atomic.Bool // another request has been sent
+}
+
+func (h *hasty) Write(request []byte) (int, error) {
+	if !preliminary(request) {
+		h.made.Store(true)
+	}
+	return h.Conn.Write(request)
+}
+
+func (h *hasty) SetReadDeadline(t time.Time) error {
+	if soon := time.Now().Add(h.within); !h.made.Load() && t.After(soon) {
+		t = soon
+	}
+	return h.Conn.SetReadDeadline(t)
+}
+
+func (h *hasty) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if late := net.Error(nil); !h.made.Load() && errors.As(err, &late) && late.Timeout() {
+		_ = h.Close()
+		err = silence{err}
+	}
+	return n, err
+}
+
+// silence is a timeout that sarama takes for what it is here, the end of the connection.
+type silence struct{ error }
+
+func (s silence) Unwrap() error      { return s.error }
+func (silence) Is(target error) bool { return target == net.ErrClosed }

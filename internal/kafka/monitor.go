@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -21,11 +22,11 @@ const monitorMisses = 2
 // an error that wraps ErrMoved, when the cluster is not c's any more.
 func (m *Monitor) Run(ctx context.Context, c *Client, log *slog.Logger) error {
 	m.away.Store(false) // who runs it has just been answered
-	misses := 0
+	misses, refused := 0, ""
 	var since time.Time
 	return c.Follow(ctx, func(err error) {
 		if err == nil {
-			misses = 0
+			misses, refused = 0, ""
 			if m.away.CompareAndSwap(true, false) {
 				log.Info("kafka is back, deposits are taken again", "after", time.Since(since).Round(time.Millisecond))
 			}
@@ -35,6 +36,10 @@ func (m *Monitor) Run(ctx context.Context, c *Client, log *slog.Logger) error {
 		if misses >= monitorMisses && m.away.CompareAndSwap(false, true) {
 			since = time.Now()
 			log.Warn("kafka is away, deposits are refused", "err", err)
+		}
+		if errors.Is(err, ErrRefused) && err.Error() != refused && m.Away() { // it was restarted, and a certificate has ended
+			refused = err.Error()
+			log.Warn("kafka refuses this client, deposits are refused", "err", err)
 		}
 	})
 }
