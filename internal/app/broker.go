@@ -25,6 +25,10 @@ func startBroker(ctx context.Context, rt *Runtime) (*broker.Broker, error) {
 	}
 	rt.log.Info("embedded broker is up: a single node for development, not for production",
 		"addr", b.Addr(), "data_dir", rt.cfg.DataDir)
+	if !local(b.Addr()) {
+		rt.log.Warn("BROKER is open to the network, and the embedded broker knows neither TLS nor users: everyone who reaches it can deposit and delete",
+			"broker", rt.cfg.Brokers[0])
+	}
 	return b, nil
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"coinbit/internal/folder"
 )
 
 // ErrTaken says that something else listens on the address.
@@ -31,15 +33,20 @@ type Broker struct {
 // when it cannot listen. Topics are never created by themselves: kfake forgets
 // such a topic when it is killed.
 func Start(ctx context.Context, dir, addr string) (*Broker, error) {
+	return begin(ctx, dir, addr, newGate)
+}
+
+func begin(ctx context.Context, dir, addr string, gated func(net.Listener) *gate) (*Broker, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w on %s: %w", ErrTaken, addr, err)
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	log, err := folder.Own(dir, "log")
+	if err != nil {
 		_ = ln.Close()
 		return nil, fmt.Errorf("DATA_DIR: %w", err)
 	}
-	lock := flock.New(filepath.Join(dir, "LOCK"))
+	lock := flock.New(filepath.Join(log, "LOCK"))
 	if ok, err := lock.TryLock(); err != nil || !ok {
 		_ = ln.Close()
 		return nil, fmt.Errorf("DATA_DIR: %s is in use by another broker: %w", dir, errors.Join(err, os.ErrExist))
@@ -48,8 +55,8 @@ func Start(ctx context.Context, dir, addr string) (*Broker, error) {
 	_, _ = rand.Read(id) // crypto/rand never fails
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1),
-		kfake.ListenFn(func(string, string) (net.Listener, error) { return ln, nil }),
-		kfake.DataDir(filepath.Join(dir, "log")),
+		kfake.ListenFn(func(string, string) (net.Listener, error) { return gated(ln), nil }),
+		kfake.DataDir(log),
 		kfake.SyncWrites(),
 		// For a new log; an existing one keeps the id it was made with.
 		kfake.ClusterID(base64.RawURLEncoding.EncodeToString(id)),

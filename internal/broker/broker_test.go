@@ -30,7 +30,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func start(t *testing.T, dir, addr string) *Broker {
+func start(t testing.TB, dir, addr string) *Broker {
 	t.Helper()
 	b, err := Start(context.Background(), dir, addr)
 	must(t, err)
@@ -57,7 +57,7 @@ type seen struct {
 	retention string            // of t
 }
 
-func create(t *testing.T, b *Broker, topic string) {
+func create(t testing.TB, b *Broker, topic string) {
 	t.Helper()
 	admin, err := sarama.NewClusterAdmin([]string{b.Addr()}, config())
 	must(t, err)
@@ -68,7 +68,7 @@ func create(t *testing.T, b *Broker, topic string) {
 }
 
 // fill sends n records and commits an offset.
-func fill(t *testing.T, b *Broker, topic string, n int, commit int64) {
+func fill(t testing.TB, b *Broker, topic string, n int, commit int64) {
 	t.Helper()
 	cfg := config()
 	cfg.Producer.Partitioner = sarama.NewManualPartitioner
@@ -112,7 +112,7 @@ func (c *committer) ConsumeClaim(sarama.ConsumerGroupSession, sarama.ConsumerGro
 	return nil
 }
 
-func look(t *testing.T, b *Broker, topic string) seen {
+func look(t testing.TB, b *Broker, topic string) seen {
 	t.Helper()
 	client, err := sarama.NewClient([]string{b.Addr()}, config())
 	must(t, err)

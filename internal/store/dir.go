@@ -14,6 +14,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/lovoo/goka/storage"
+
+	"coinbit/internal/folder"
 )
 
 // maxInstances bounds the search for a free place.
@@ -29,10 +31,9 @@ type Dir struct {
 // Claim takes the first free place of service for a cluster. A place that a
 // killed process left is free again, with its state.
 func Claim(root, clusterID, service string) (*Dir, error) {
-	base := filepath.Join(root, safe(clusterID), service)
 	for n := range maxInstances {
-		path := filepath.Join(base, strconv.Itoa(n))
-		if err := os.MkdirAll(path, 0o750); err != nil {
+		path, err := folder.Own(root, safe(clusterID), service, strconv.Itoa(n))
+		if err != nil {
 			return nil, fmt.Errorf("STATE_DIR: %w", err)
 		}
 		lock := flock.New(filepath.Join(path, "LOCK"))
@@ -45,7 +46,7 @@ func Claim(root, clusterID, service string) (*Dir, error) {
 		}
 		_ = lock.Close()
 	}
-	return nil, fmt.Errorf("STATE_DIR: %s has %d running instances", base, maxInstances)
+	return nil, fmt.Errorf("STATE_DIR: %s has %d running instances", filepath.Join(root, safe(clusterID), service), maxInstances)
 }
 
 // Close gives the place back.

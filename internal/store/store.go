@@ -157,7 +157,7 @@ func (s *Store) Open() error {
 }
 
 func (s *Store) open() error {
-	if err := os.MkdirAll(s.path, 0o750); err != nil {
+	if err := os.MkdirAll(s.path, 0o700); err != nil {
 		return err
 	}
 	db, err := leveldb.OpenFile(s.path, &opt.Options{
