@@ -25,11 +25,16 @@ func startBroker(ctx context.Context, rt *Runtime) (*broker.Broker, error) {
 	}
 	rt.log.Info("embedded broker is up: a single node for development, not for production",
 		"addr", b.Addr(), "data_dir", rt.cfg.DataDir)
-	if !local(b.Addr()) {
-		rt.log.Warn("BROKER is open to the network, and the embedded broker knows neither TLS nor users: everyone who reaches it can deposit and delete",
-			"broker", rt.cfg.Brokers[0])
-	}
+	rt.warnIfOpen(b.Addr())
 	return b, nil
+}
+
+// warnIfOpen says what an address that others can reach means.
+func (rt *Runtime) warnIfOpen(addr string) {
+	if !local(addr) {
+		rt.log.Warn("BROKER is open to the network, and the embedded broker knows neither TLS nor users: everyone who reaches it can deposit and delete",
+			"addr", addr)
+	}
 }
 
 var teachKafka = []string{

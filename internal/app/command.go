@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 )
 
 // Command is the parsed command line.
@@ -39,14 +38,6 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 	if errors.Is(err, flag.ErrHelp) {
 		usage(stderr, *name)
 		return cmd, err
-	}
-	if err != nil { // package flag prints what it got as it is: a terminal must not obey it
-		err = errors.New(strings.Map(func(r rune) rune {
-			if unicode.IsPrint(r) {
-				return r
-			}
-			return '?'
-		}, err.Error()))
 	}
 	if err == nil && all.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", all.Arg(0))

@@ -36,7 +36,7 @@ func runDeadLetter(ctx context.Context, rt *Runtime, cmd Command) error {
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriter(rt.stdout)
+	buffered := bufio.NewWriter(rt.stdout)
 	write := show.LetterText
 	if cmd.JSON {
 		write = show.LetterJSON
@@ -44,12 +44,12 @@ func runDeadLetter(ctx context.Context, rt *Runtime, cmd Command) error {
 	n := 0
 	err = replay.DeadLetters(ctx, rt.client.In(cluster), func(l replay.Letter) error {
 		n++
-		return write(out, l)
+		return write(buffered, l)
 	})
 	if err == nil && !cmd.JSON {
-		_, err = fmt.Fprintf(out, "%d set aside\n", n)
+		_, err = fmt.Fprintf(buffered, "%d set aside\n", n)
 	}
-	if err := errors.Join(err, out.Flush()); err != nil {
+	if err := errors.Join(err, buffered.Flush()); err != nil {
 		return fmt.Errorf("deadletter: %w", err)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"coinbit/internal/config"
 	"coinbit/internal/kafka"
+	"coinbit/internal/out"
 )
 
 // Exit codes of the binary.
@@ -38,8 +39,17 @@ func (e usageError) Unwrap() error { return e.error }
 // Main runs the program and returns its exit code: 0 after ctx is done and
 // everything is flushed, 2 for a usage or configuration error, 1 for the rest.
 func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	o, e := out.New(stdout), out.New(stderr)
+	code := run(ctx, args, environ, o, e)
+	_, _ = o.Close(), e.Close() // there is nobody left to tell
+	return code
+}
+
+func complain(o *out.Writer, err error) { o.F("coinbit: %v\n", err) }
+
+func run(ctx context.Context, args, environ []string, stdout, stderr *out.Writer) int {
 	if len(args) == 1 && (args[0] == "-version" || args[0] == "--version") {
-		fmt.Fprintln(stdout, thisBuild())
+		stdout.F("%s\n", thisBuild())
 		return exitOK
 	}
 	cmd, err := parse(args, stderr)
@@ -47,12 +57,13 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
-		fmt.Fprintf(stderr, "\ncoinbit: %v\n", err)
+		stderr.F("\n")
+		complain(stderr, err)
 		return exitUsage
 	}
 	cfg, err := config.Load(settingsFile, environ)
 	if err != nil {
-		fmt.Fprintf(stderr, "coinbit: %v\n", err)
+		complain(stderr, err)
 		return exitUsage
 	}
 	log := logger(cfg, stderr)
@@ -61,12 +72,12 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	}
 	rt, err := New(cfg, Options{Log: log, Stdout: stdout})
 	if err != nil {
-		fmt.Fprintf(stderr, "coinbit: %v\n", err)
+		complain(stderr, err)
 		return exitUsage
 	}
 	err = rt.Run(ctx, cmd)
 	if usage := (usageError{}); errors.As(err, &usage) {
-		fmt.Fprintf(stderr, "coinbit: %v\n", err)
+		complain(stderr, err)
 		return exitUsage
 	}
 	if err != nil {

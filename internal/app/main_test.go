@@ -15,10 +15,11 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unicode"
 
 	"github.com/lovoo/goka/storage"
 	"go.uber.org/goleak"
+
+	"coinbit/internal/out"
 )
 
 func TestMain(m *testing.M) {
@@ -450,11 +451,12 @@ func FuzzParse(f *testing.F) {
 		f.Add(strings.ReplaceAll(s, " ", "\x00"))
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		var out bytes.Buffer
-		cmd, err := parse(strings.Split(line, "\x00"), &out)
+		var said bytes.Buffer
+		cmd, err := parse(strings.Split(line, "\x00"), io.Discard)
 		if err != nil {
-			if strings.ContainsFunc(err.Error(), unicode.IsControl) {
-				t.Fatalf("not one plain line: %q", err)
+			out.New(&said).F("coinbit: %v\n", err)
+			if n := strings.Count(said.String(), "\n"); n != 1 || notPrintable(said.String()) {
+				t.Fatalf("not one plain line: %q", &said)
 			}
 			return
 		}
@@ -472,6 +474,16 @@ func TestLocal(t *testing.T) {
 	} {
 		if got := local(addr); got != want {
 			t.Errorf("%s: %v", addr, got)
+		}
+	}
+}
+
+func TestOpenBrokerIsWarnedOf(t *testing.T) {
+	for addr, want := range map[string]int{"127.0.0.1:9092": 0, "[::1]:9092": 0, "[::]:9092": 1, "0.0.0.0:9092": 1, "10.0.0.1:9092": 1} {
+		rt, log := runtimeOf(t, Options{})
+		rt.warnIfOpen(addr)
+		if n := strings.Count(log.String(), "open to the network"); n != want {
+			t.Errorf("%s: %q", addr, log)
 		}
 	}
 }

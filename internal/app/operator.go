@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"coinbit/internal/kafka"
+	"coinbit/internal/out"
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
@@ -82,12 +83,16 @@ func runFlag(ctx context.Context, rt *Runtime, cmd Command) error {
 	if err != nil {
 		return err
 	}
+	printFlag(rt.stdout, cmd.Wallet, flag, partition, offset)
+	return rt.stdout.Err()
+}
+
+func printFlag(o *out.Writer, walletID string, flag wallet.Flag, partition int32, offset int64) {
 	state := "not flagged"
 	if flag.Raised() {
 		state = "flagged"
 	}
-	fmt.Fprintf(rt.stdout, "%s: %s (flag_wallet %d:%d)\n", cmd.Wallet, state, partition, offset)
-	return nil
+	o.F("%s: %s (flag_wallet %d:%d)\n", walletID, state, partition, offset)
 }
 
 // flagEvent is what the operator says. A removal names the high watermark of the

@@ -16,6 +16,7 @@ import (
 
 	"coinbit/internal/config"
 	"coinbit/internal/kafka"
+	"coinbit/internal/out"
 	"coinbit/internal/stream"
 	"coinbit/internal/wallet"
 )
@@ -25,7 +26,7 @@ import (
 type Runtime struct {
 	cfg      config.Config
 	log      *slog.Logger
-	stdout   io.Writer
+	stdout   *out.Writer
 	client   *kafka.Client
 	registry *prometheus.Registry
 	metrics  *metrics
@@ -73,7 +74,7 @@ func New(cfg config.Config, o Options) (*Runtime, error) {
 	ready := &health{}
 	registry.MustRegister(ready)
 	return &Runtime{
-		cfg: cfg, log: o.Log, stdout: o.Stdout, client: client,
+		cfg: cfg, log: o.Log, stdout: out.New(o.Stdout), client: client,
 		registry: registry, metrics: newMetrics(registry), health: ready, now: o.Now, onListen: o.OnListen,
 	}, nil
 }

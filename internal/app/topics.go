@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"coinbit/internal/kafka"
+	"coinbit/internal/out"
 	"coinbit/internal/stream"
 )
 
@@ -48,7 +50,7 @@ func checkTopics(c *Command) error {
 func runTopics(ctx context.Context, rt *Runtime, cmd Command) error {
 	if cmd.ACLs {
 		principal := cmp.Or(cmd.Principal, "User:%s")
-		if !strings.Contains(principal, "%s") {
+		if !strings.Contains(principal, "%s") || out.Text(principal) != principal {
 			return usageError{fmt.Errorf("-principal: got %q, takes a Kafka principal with %%s for the service's name, such as User:CN=%%s", principal)}
 		}
 		_, err := io.WriteString(rt.stdout, stream.AccessCommands(strings.Join(rt.cfg.Brokers, ","), principal))
@@ -60,20 +62,8 @@ func runTopics(ctx context.Context, rt *Runtime, cmd Command) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(rt.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS\tCARRIES")
-	for _, t := range stream.Topics() {
-		l := cluster.Layouts[t.Name]
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", t.Name, l.Partitions, l.Replicas, t.Carries)
-	}
-	if err := w.Flush(); err != nil {
+	if err := printTopics(rt.stdout, cluster, rt.cfg.Brokers); err != nil {
 		return err
-	}
-	for _, t := range cluster.Unchecked {
-		fmt.Fprintf(rt.stdout, "topic %s: settings not checked\n", t)
-	}
-	for _, f := range cluster.Faults {
-		fmt.Fprintf(rt.stdout, "%s\n    %s\n", f, f.Command(rt.cfg.Brokers))
 	}
 	if n := len(cluster.Faults); n > 0 {
 		return fmt.Errorf("%d settings of topics lose money: the commands above mend them", n)
@@ -82,4 +72,22 @@ func runTopics(ctx context.Context, rt *Runtime, cmd Command) error {
 		return rt.client.Unchecked(cluster.Unchecked)
 	}
 	return nil
+}
+
+// printTopics lists all topics, and the settings of theirs that lose money.
+func printTopics(o *out.Writer, cluster kafka.Cluster, brokers []string) error {
+	w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS\tCARRIES")
+	for _, t := range stream.Topics() {
+		l := cluster.Layouts[t.Name]
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", t.Name, l.Partitions, l.Replicas, t.Carries)
+	}
+	_ = w.Flush() // o keeps the error
+	for _, t := range cluster.Unchecked {
+		o.F("topic %s: settings not checked\n", t)
+	}
+	for _, f := range cluster.Faults {
+		o.F("%s\n    %s\n", f, f.Command(brokers))
+	}
+	return o.Err()
 }

@@ -6,14 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"coinbit/internal/out"
 	"coinbit/internal/show"
 	"coinbit/internal/stream"
 	"coinbit/internal/verify"
@@ -43,8 +42,8 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 	if err != nil {
 		return err
 	}
-	found := func(d verify.Difference) { fmt.Fprintln(rt.stdout, d) }
-	noted := func(n verify.Note) { fmt.Fprintln(rt.stdout, n) }
+	found := func(d verify.Difference) { printFound(rt.stdout, d) }
+	noted := func(n verify.Note) { printNoted(rt.stdout, n) }
 	lines := json.NewEncoder(rt.stdout)
 	if cmd.JSON {
 		found = func(d verify.Difference) { _ = lines.Encode(d) } // a closed pipe shows at the end
@@ -62,7 +61,8 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 	if cmd.JSON {
 		err = lines.Encode(map[string]verify.Report{"report": report})
 	} else {
-		_, err = io.WriteString(rt.stdout, verifyText(report, rt.rule(), time.Since(began)))
+		printReport(rt.stdout, report, rt.rule(), time.Since(began))
+		err = rt.stdout.Err()
 	}
 	if err == nil && report.Differences > 0 {
 		err = errors.New(show.Number(report.Differences, "difference"))
@@ -70,20 +70,23 @@ func runVerify(ctx context.Context, rt *Runtime, cmd Command) error {
 	return err
 }
 
-// verifyText says in the end what was compared, and what a person has to judge.
-func verifyText(r verify.Report, rule wallet.Rule, took time.Duration) string {
-	var b strings.Builder
+func printFound(o *out.Writer, d verify.Difference) { o.F("%s\n", d) }
+
+func printNoted(o *out.Writer, n verify.Note) { o.F("%s\n", n) }
+
+// printReport says in the end what was compared, and what a person has to judge.
+func printReport(o *out.Writer, r verify.Report, rule wallet.Rule, took time.Duration) {
 	for _, d := range r.Doubts {
-		fmt.Fprintf(&b, "in doubt: rule %s is not the one in force, %s; right if it was in force before. It is named by %s",
+		o.F("in doubt: rule %s is not the one in force, %s; right if it was in force before. It is named by %s",
 			d.Rule, show.Rule(rule), show.Number(d.Rows, "threshold row"))
 		if d.Rows > 0 {
-			fmt.Fprintf(&b, " (one is of %s)", d.FirstRow)
+			o.F(" (one is of %s)", d.FirstRow)
 		}
-		fmt.Fprintf(&b, " and %s", show.Number(d.Crossings, "crossing"))
+		o.F(" and %s", show.Number(d.Crossings, "crossing"))
 		if d.Crossings > 0 {
-			fmt.Fprintf(&b, " (one is %s)", d.FirstCrossing)
+			o.F(" (one is %s)", d.FirstCrossing)
 		}
-		b.WriteByte('\n')
+		o.F("\n")
 	}
 	verdict := "all as the logs say"
 	if r.Differences > 0 {
@@ -104,9 +107,8 @@ func verifyText(r verify.Report, rule wallet.Rule, took time.Duration) string {
 	if r.PurgedLetters > 0 {
 		verdict += "; " + show.Number(r.PurgedLetters, "record") + " without a dead letter, where letters were purged"
 	}
-	fmt.Fprintf(&b, "%s and %s folded, %s and %s compared in %s: %s\n", show.Number(r.Deposits, "deposit"), show.Number(r.FlagEvents, "flag event"),
+	o.F("%s and %s folded, %s and %s compared in %s: %s\n", show.Number(r.Deposits, "deposit"), show.Number(r.FlagEvents, "flag event"),
 		show.Number(r.Rows, "row"), show.Number(r.DeadLetters, "dead letter"), took.Round(time.Millisecond), verdict)
-	return b.String()
 }
 
 // progress shows how far long work on many of unit is: a bar with rate and time left where

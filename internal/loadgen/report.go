@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"coinbit/internal/out"
 )
 
 // Report is what came of a load.
@@ -183,7 +185,7 @@ func (r Report) Print(w io.Writer) error {
 		fmt.Fprintf(&b, "  %-14d %d\n", status, r.Status[status])
 	}
 	for _, why := range slices.Sorted(maps.Keys(r.Failed)) {
-		fmt.Fprintf(&b, "  %-14s %d\n", why, r.Failed[why])
+		fmt.Fprintf(&b, "  %-14s %d\n", out.Text(why), r.Failed[why])
 	}
 	if r.Unsent > 0 {
 		fmt.Fprintf(&b, "  %-14s %d were due and not sent: the server or -connections is too little for this rate\n", "late", r.Unsent)

@@ -6,49 +6,49 @@ import (
 	"strconv"
 	"strings"
 
+	"coinbit/internal/out"
 	"coinbit/internal/replay"
 )
 
 // shownBytes is how many bytes of a value that is not decoded a person sees.
 const shownBytes = 48
 
-// LetterText writes a letter for people, in which nothing is a byte that a terminal
-// would obey.
+// LetterText writes a letter for people.
 func LetterText(w io.Writer, x replay.Letter) error {
-	l := &lines{w: w}
-	source := Printable(x.SourceTopic) + " " + Printable(x.SourcePosition)
+	l := out.New(w)
+	source := out.Text(x.SourceTopic) + " " + out.Text(x.SourcePosition)
 	if x.SourceTopic == "" {
 		source = "of unknown source"
 	}
-	l.f("%s %s  %s  %s: %s\n", x.Topic, x.Position, Clock(x.Time.UnixMilli()), source, Printable(x.Reason))
+	l.F("%s %s  %s  %s: %s\n", x.Topic, x.Position, Clock(x.Time.UnixMilli()), source, x.Reason)
 	if d := x.Described; d != nil {
-		l.f("  too large to copy, its first bytes are below: key of %s bytes, SHA-256 %s; value of %s bytes, SHA-256 %s; headers of %s bytes\n",
-			Printable(d.KeySize), Printable(d.KeyHash), Printable(d.ValueSize), Printable(d.ValueHash), Printable(d.HeadersSize))
+		l.F("  too large to copy, its first bytes are below: key of %s bytes, SHA-256 %s; value of %s bytes, SHA-256 %s; headers of %s bytes\n",
+			d.KeySize, d.KeyHash, d.ValueSize, d.ValueHash, d.HeadersSize)
 	}
-	l.f("  key     %s\n", optional(x.Key))
-	l.f("  value   %s", size(x.Value))
+	l.F("  key     %s\n", optional(x.Key))
+	l.F("  value   %s", size(x.Value))
 	if x.Undecoded > 0 {
 		tail := x.Value[len(x.Value)-x.Undecoded:]
-		l.f(", %d at the end not decoded: %s", x.Undecoded, strconv.Quote(string(tail[:min(shownBytes, len(tail))])))
+		l.F(", %d at the end not decoded: %s", x.Undecoded, strconv.Quote(string(tail[:min(shownBytes, len(tail))])))
 		if len(tail) > shownBytes {
-			l.f("…")
+			l.F("…")
 		}
 	}
-	l.f("\n")
+	l.F("\n")
 	if len(x.Fields) > 0 {
-		l.f("  fields ")
+		l.F("  fields ")
 		for _, f := range x.Fields[:min(len(x.Fields), shownBytes)] {
-			l.f(" %s=%s", f.Name, cut(f.Text))
+			l.F(" %s=%s", f.Name, cut(f.Text))
 		}
 		if more := len(x.Fields) - shownBytes; more > 0 {
-			l.f(" and %d more", more)
+			l.F(" and %d more", more)
 		}
-		l.f("\n")
+		l.F("\n")
 	}
 	for _, h := range x.Headers {
-		l.f("  header  %s=%s\n", Printable(h.Key), cut(string(h.Value)))
+		l.F("  header  %s=%s\n", h.Key, cut(string(h.Value)))
 	}
-	return l.err
+	return l.Err()
 }
 
 // optional is bytes that may be missing.
@@ -66,13 +66,13 @@ func size(b []byte) string {
 	return Number(len(b), "byte")
 }
 
-// cut is a text for people: printable, and not too long.
+// cut is a text for people, not too long.
 func cut(s string) string {
 	const most = 160
 	if len(s) > most {
 		return strconv.Quote(strings.ToValidUTF8(s[:most], "")) + "…"
 	}
-	return Printable(s)
+	return out.Text(s)
 }
 
 type headerJSON struct {
@@ -109,24 +109,24 @@ type describedJSON struct {
 	HeadersSize string `json:"headers_size"`
 }
 
-// LetterJSON writes a letter as one line. Texts are printable, quoted as in Go where they
-// were not; the bytes as they came are beside them in Base64.
+// LetterJSON writes a letter as one line. Key, value and headers are there in Base64 too:
+// JSON knows only texts in UTF-8.
 func LetterJSON(w io.Writer, x replay.Letter) error {
-	j := letterJSON{Topic: x.Topic, Position: x.Position, Time: Clock(x.Time.UnixMilli()), Reason: Printable(x.Reason),
-		SourceTopic: Printable(x.SourceTopic), SourcePosition: Printable(x.SourcePosition),
+	j := letterJSON{Topic: x.Topic, Position: x.Position, Time: Clock(x.Time.UnixMilli()), Reason: x.Reason,
+		SourceTopic: x.SourceTopic, SourcePosition: x.SourcePosition,
 		KeyBytes: x.Key, Value: x.Value, Fields: []fieldJSON{}, Undecoded: x.Undecoded}
 	if x.Key != nil {
-		key := Printable(x.Key)
+		key := string(x.Key)
 		j.Key = &key
 	}
 	if d := x.Described; d != nil {
-		j.Described = &describedJSON{Printable(d.KeySize), Printable(d.KeyHash), Printable(d.ValueSize), Printable(d.ValueHash), Printable(d.HeadersSize)}
+		j.Described = &describedJSON{d.KeySize, d.KeyHash, d.ValueSize, d.ValueHash, d.HeadersSize}
 	}
 	for _, f := range x.Fields {
-		j.Fields = append(j.Fields, fieldJSON{f.Name, Printable(f.Text)})
+		j.Fields = append(j.Fields, fieldJSON{f.Name, f.Text})
 	}
 	for _, h := range x.Headers {
-		j.Headers = append(j.Headers, headerJSON{Printable(h.Key), h.Value})
+		j.Headers = append(j.Headers, headerJSON{string(h.Key), h.Value})
 	}
-	return json.NewEncoder(w).Encode(j)
+	return json.NewEncoder(out.New(w)).Encode(j)
 }

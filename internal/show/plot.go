@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"coinbit/internal/out"
 	"coinbit/internal/replay"
 )
 
@@ -38,13 +39,13 @@ func WhatIfPlot(w io.Writer, a replay.Answer) error {
 	}
 	y := func(n int) float64 { return plotBottom - (plotBottom-plotTop)*float64(n)/float64(top) }
 
-	l := &lines{w: w}
-	l.f(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="sans-serif" font-size="13" role="img">`+"\n",
+	l := out.New(w)
+	l.F(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="sans-serif" font-size="13" role="img">`+"\n",
 		plotWidth, plotHeight)
-	l.f("<title>Wallets flagged over time, by rule</title>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n")
-	l.f(`<text x="%d" y="24" font-size="16">Wallets flagged, by event time</text>`+"\n", plotLeft)
+	l.F("<title>Wallets flagged over time, by rule</title>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n")
+	l.F(`<text x="%d" y="24" font-size="16">Wallets flagged, by event time</text>`+"\n", plotLeft)
 	for n := 0; n <= top; n += int(step) {
-		l.f(`<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
+		l.F(`<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
 			plotLeft, y(n), plotRight, plotLeft-8, y(n)+4, count(n))
 	}
 	const marks = 5
@@ -52,22 +53,22 @@ func WhatIfPlot(w io.Writer, a replay.Answer) error {
 		at := a.FirstAt + (a.LastAt-a.FirstAt)*int64(i)/(marks-1)
 		anchor := []string{"start", "middle", "middle", "middle", "end"}[i]
 		date, clock, _ := strings.Cut(time.UnixMilli(at).UTC().Format("2006-01-02 15:04:05"), " ")
-		l.f(`<path d="M%.1f %dv6" stroke="#000"/><text x="%.1f" y="%d" text-anchor="%s">%s<tspan x="%.1f" dy="16">%s</tspan></text>`+"\n",
+		l.F(`<path d="M%.1f %dv6" stroke="#000"/><text x="%.1f" y="%d" text-anchor="%s">%s<tspan x="%.1f" dy="16">%s</tspan></text>`+"\n",
 			x(at), plotBottom, x(at), plotBottom+22, anchor, date, x(at), clock)
 	}
-	l.f(`<path d="M%d %dV%dH%d" fill="none" stroke="#000"/>`+"\n", plotLeft, plotTop, plotBottom, plotRight)
+	l.F(`<path d="M%d %dV%dH%d" fill="none" stroke="#000"/>`+"\n", plotLeft, plotTop, plotBottom, plotRight)
 	for i, v := range a.Rules {
 		style := fmt.Sprintf(`fill="none" stroke="%s" stroke-width="2" stroke-dasharray="%s"`, colours[i%len(colours)], dashes[i/len(colours)%len(dashes)])
-		l.f(`<path d="%s" %s/>`+"\n", steps(v.Flags, x, y), style)
+		l.F(`<path d="%s" %s/>`+"\n", steps(v.Flags, x, y), style)
 		name := Rule(v.Rule)
 		if i == 0 {
 			name += " (in force)"
 		}
-		l.f(`<path d="M%d %dh30" %s/><text x="%d" y="%d">%s: %s</text>`+"\n",
+		l.F(`<path d="M%d %dh30" %s/><text x="%d" y="%d">%s: %s</text>`+"\n",
 			plotRight+16, plotTop+20*i, style, plotRight+54, plotTop+4+20*i, name, count(len(v.Flags)))
 	}
-	l.f("</svg>\n")
-	return l.err
+	l.F("</svg>\n")
+	return l.Err()
 }
 
 // steps is a path that rises by one at each flag: at most one step for each pixel, however

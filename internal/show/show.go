@@ -4,14 +4,12 @@ package show
 
 import (
 	"encoding/csv"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"coinbit/internal/out"
 	"coinbit/internal/wallet"
 )
 
@@ -39,16 +37,6 @@ func period(r wallet.Rule) string {
 	return s
 }
 
-// Printable is s as it is if all of it may go to a terminal, else quoted as in Go: what
-// somebody sent must not move the cursor, set the title or turn the text around.
-func Printable[T ~string | ~[]byte](s T) string {
-	text := string(s)
-	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return text
-	}
-	return strconv.Quote(text)
-}
-
 // count groups a number's digits by three, for people.
 func count[T ~int | ~int64](n T) string {
 	s := strconv.FormatInt(int64(n), 10)
@@ -66,22 +54,18 @@ func Number[T ~int | ~int64](n T, noun string) string {
 	return count(n) + " " + noun + "s"
 }
 
-// lines prints to w and keeps the first error.
-type lines struct {
-	w   io.Writer
-	err error
-}
-
-func (l *lines) f(format string, args ...any) {
-	if l.err == nil {
-		_, l.err = fmt.Fprintf(l.w, format, args...)
-	}
-}
-
 // table writes rows as CSV.
 func table(w io.Writer, rows func(row func(...string))) error {
-	c := csv.NewWriter(w)
-	rows(func(cells ...string) { _ = c.Write(cells) }) // Flush keeps the error
+	c := csv.NewWriter(out.New(w))
+	rows(func(cells ...string) { _ = c.Write(printable(cells)) }) // Flush keeps the error
 	c.Flush()
 	return c.Error()
+}
+
+// printable keeps a row on its line.
+func printable(cells []string) []string {
+	for i, c := range cells {
+		cells[i] = out.Text(c)
+	}
+	return cells
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"coinbit/internal/out"
 	"coinbit/internal/replay"
 	"coinbit/internal/wallet"
 )
@@ -20,11 +21,11 @@ type Statement interface {
 
 // StatementText writes a table for people.
 func StatementText(w io.Writer, q replay.Statement) Statement {
-	return &statementText{lines{w: w}, q, false}
+	return &statementText{out.New(w), q, false}
 }
 
 type statementText struct {
-	lines
+	*out.Writer
 	q     replay.Statement
 	begun bool
 }
@@ -32,7 +33,7 @@ type statementText struct {
 const statementRow = "%-24s  %-12s  %16s  %-12s  %18s  %16s%s"
 
 func (s *statementText) row(cells ...any) {
-	s.f("%s\n", strings.TrimRight(fmt.Sprintf(statementRow, cells...), " "))
+	s.F("%s\n", strings.TrimRight(fmt.Sprintf(statementRow, cells...), " "))
 }
 
 func (s *statementText) Entry(e replay.Entry) error {
@@ -45,7 +46,7 @@ func (s *statementText) Entry(e replay.Entry) error {
 		window = e.Window.String()
 	}
 	if e.SetAside != "" {
-		mark = "  " + Printable(e.SetAside)
+		mark = "  " + out.Text(e.SetAside)
 		if e.Verdict != wallet.Overflow {
 			amount, window = "", ""
 		}
@@ -54,7 +55,7 @@ func (s *statementText) Entry(e replay.Entry) error {
 		mark = "  crosses " + Rule(s.q.Rule)
 	}
 	s.row(Clock(e.At), e.Position, amount, verdict(e), e.Balance, window, mark)
-	return s.err
+	return s.Err()
 }
 
 // verdict is what became of an entry.
@@ -71,17 +72,17 @@ func (s *statementText) Close(end replay.Closing, _ time.Duration) error {
 		when = " at " + Clock(s.q.At)
 	}
 	if s.begun {
-		s.f("\n%s: balance%s %s from %s; %s\n", s.q.Wallet, when, end.Balance, Number(end.Deposits, "deposit"), flag(end.Flag))
+		s.F("\n%s: balance%s %s from %s; %s\n", s.q.Wallet, when, end.Balance, Number(end.Deposits, "deposit"), flag(end.Flag))
 	} else {
-		s.f("%s: no deposits%s; %s\n", s.q.Wallet, when, flag(end.Flag))
+		s.F("%s: no deposits%s; %s\n", s.q.Wallet, when, flag(end.Flag))
 	}
 	if end.Later > 0 {
-		s.f("%s made later left out\n", Number(end.Later, "record"))
+		s.F("%s made later left out\n", Number(end.Later, "record"))
 	}
 	if s.begun {
-		s.f("windows and crossings are by the rule in force now, %s; the flag is as flag_wallet says\n", Rule(s.q.Rule))
+		s.F("windows and crossings are by the rule in force now, %s; the flag is as flag_wallet says\n", Rule(s.q.Rule))
 	}
-	return s.err
+	return s.Err()
 }
 
 // flag says whether a wallet is flagged, and why.
@@ -105,7 +106,7 @@ func flag(f wallet.Flag) string {
 
 // StatementCSV writes a line for each entry. How it ends has no line.
 func StatementCSV(w io.Writer) Statement {
-	c := csv.NewWriter(w)
+	c := csv.NewWriter(out.New(w))
 	_ = c.Write([]string{"time", "position", "amount", "verdict", "balance", "window", "crosses", "reason"}) // Flush keeps the error
 	return statementCSV{c}
 }
@@ -118,7 +119,7 @@ func (s statementCSV) Entry(e replay.Entry) error {
 	if e.Crosses {
 		crosses = "crosses"
 	}
-	return s.Write([]string{j.Time, j.Position.String(), j.Amount, j.Verdict, j.Balance, j.Window, crosses, j.Reason})
+	return s.Write(printable([]string{j.Time, j.Position.String(), j.Amount, j.Verdict, j.Balance, j.Window, crosses, j.Reason}))
 }
 
 func (s statementCSV) Close(replay.Closing, time.Duration) error {
@@ -128,7 +129,7 @@ func (s statementCSV) Close(replay.Closing, time.Duration) error {
 
 // StatementJSON writes an object a line: each entry, then {"statement": …}.
 func StatementJSON(w io.Writer, q replay.Statement) Statement {
-	return statementJSON{json.NewEncoder(w), q}
+	return statementJSON{json.NewEncoder(out.New(w)), q}
 }
 
 type statementJSON struct {
@@ -151,7 +152,7 @@ type entryJSON struct {
 // what was applied has a window.
 func entryOf(e replay.Entry) entryJSON {
 	j := entryJSON{Time: Clock(e.At), Position: e.Position, Verdict: verdict(e), Balance: e.Balance.String(),
-		Crosses: e.Crosses, Reason: Printable(e.SetAside)}
+		Crosses: e.Crosses, Reason: e.SetAside}
 	if e.SetAside == "" || e.Verdict == wallet.Overflow {
 		j.Amount = e.Amount.String()
 	}

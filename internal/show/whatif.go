@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"coinbit/internal/out"
 	"coinbit/internal/replay"
 	"coinbit/internal/wallet"
 )
@@ -18,14 +19,14 @@ const names = 10
 // WhatIfText writes an answer for people: the rules side by side, then the wallets that
 // each would flag anew or no longer, the first ones by name.
 func WhatIfText(w io.Writer, a replay.Answer, took time.Duration) error {
-	l := &lines{w: w}
-	l.f("%s of %s judged", Number(a.Deposits, "deposit"), Number(a.Wallets, "wallet"))
+	l := out.New(w)
+	l.F("%s of %s judged", Number(a.Deposits, "deposit"), Number(a.Wallets, "wallet"))
 	if a.Deposits > 0 {
-		l.f(", made from %s to %s", Clock(a.FirstAt), Clock(a.LastAt))
+		l.F(", made from %s to %s", Clock(a.FirstAt), Clock(a.LastAt))
 	}
-	l.f(" (%s read in %s, %s set aside).\n", Number(a.Records, "record"), took.Round(time.Millisecond), count(a.SetAside))
-	l.f("Each rule saw the same deposits, the one in force too. What operators raised or removed is left out.\n\n")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	l.F(" (%s read in %s, %s set aside).\n", Number(a.Records, "record"), took.Round(time.Millisecond), count(a.SetAside))
+	l.F("Each rule saw the same deposits, the one in force too. What operators raised or removed is left out.\n\n")
+	t := tabwriter.NewWriter(l, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "rule\tflagged\tnewly\tno longer\t")
 	for i, v := range a.Rules {
 		anew, gone := count(len(v.New)), count(len(v.Gone))
@@ -34,28 +35,26 @@ func WhatIfText(w io.Writer, a replay.Answer, took time.Duration) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", Rule(v.Rule), count(len(v.Flags)), anew, gone)
 	}
-	if l.err == nil {
-		l.err = t.Flush()
-	}
+	_ = t.Flush() // l keeps the error
 	for _, v := range a.Rules[1:] {
-		l.flags(Rule(v.Rule)+" would flag, which "+Rule(a.Rules[0].Rule)+" does not", v.New)
-		l.flags(Rule(v.Rule)+" would no longer flag, which "+Rule(a.Rules[0].Rule)+" does", v.Gone)
+		listFlags(l, Rule(v.Rule)+" would flag, which "+Rule(a.Rules[0].Rule)+" does not", v.New)
+		listFlags(l, Rule(v.Rule)+" would no longer flag, which "+Rule(a.Rules[0].Rule)+" does", v.Gone)
 	}
-	return l.err
+	return l.Err()
 }
 
-// flags names the first wallets of a list, each with its first crossing.
-func (l *lines) flags(title string, flags []replay.Flag) {
+// listFlags names the first wallets of a list, each with its first crossing.
+func listFlags(l *out.Writer, title string, flags []replay.Flag) {
 	if len(flags) == 0 {
 		return
 	}
-	l.f("\n%s:\n", title)
+	l.F("\n%s:\n", title)
 	for _, f := range flags[:min(names, len(flags))] {
-		l.f("  %s  at %s: %s in %s, tipped by %s\n", f.Wallet, Clock(f.At), f.Evidence.Total,
+		l.F("  %s  at %s: %s in %s, tipped by %s\n", f.Wallet, Clock(f.At), f.Evidence.Total,
 			Number(int64(f.Evidence.Deposits), "deposit"), position(f.Evidence))
 	}
 	if more := len(flags) - names; more > 0 {
-		l.f("  and %s more: -csv or -json has all\n", count(more))
+		l.F("  and %s more: -csv or -json has all\n", count(more))
 	}
 }
 
@@ -136,7 +135,7 @@ func WhatIfJSON(w io.Writer, a replay.Answer, took time.Duration) error {
 				Total: f.Evidence.Total.String(), Deposits: f.Evidence.Deposits, Position: position(f.Evidence)})
 		})
 	}
-	return json.NewEncoder(w).Encode(struct {
+	return json.NewEncoder(out.New(w)).Encode(struct {
 		Records  int64      `json:"records"`
 		Seconds  float64    `json:"seconds"`
 		SetAside int64      `json:"set_aside"`

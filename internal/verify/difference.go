@@ -1,6 +1,10 @@
 package verify
 
-import "fmt"
+import (
+	"fmt"
+
+	"coinbit/internal/out"
+)
 
 // Difference is one thing that is not what the logs demand.
 type Difference struct {
@@ -18,6 +22,7 @@ type Difference struct {
 	Want      string `json:"want"`
 }
 
+// String is one line, whatever the wallet and the values are.
 func (d Difference) String() string {
 	at := d.Where
 	switch d.On {
@@ -29,7 +34,7 @@ func (d Difference) String() string {
 		at += fmt.Sprintf(", row up to %s %d:%d", d.On, d.Partition, d.Offset)
 	}
 	if d.Wallet != "" {
-		at += ", " + d.Wallet
+		at += ", " + out.Text(d.Wallet)
 	}
-	return fmt.Sprintf("%s: %s is %s, want %s", at, d.Field, d.Got, d.Want)
+	return fmt.Sprintf("%s: %s is %s, want %s", at, d.Field, out.Text(d.Got), out.Text(d.Want))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"coinbit/internal/out"
 	"coinbit/internal/replay"
 	"coinbit/internal/wallet"
 )
@@ -33,15 +34,16 @@ const (
 	Late = "late"
 )
 
+// String is one line, whatever the wallet is.
 func (n Note) String() string {
 	at := make([]string, len(n.Offsets))
 	for i, offset := range n.Offsets {
 		at[i] = replay.Position{Partition: n.Partition, Offset: offset}.String()
 	}
 	if n.Kind == Late {
-		return fmt.Sprintf("deposit %s, %s: came late, after its API had given it up: not counted", at[0], n.Wallet)
+		return fmt.Sprintf("deposit %s, %s: came late, after its API had given it up: not counted", at[0], out.Text(n.Wallet))
 	}
-	return fmt.Sprintf("deposit %s, %s: stands in the log again, at %s: %s", at[0], n.Wallet, strings.Join(at[1:], ", "), timesCounted(n.Counted))
+	return fmt.Sprintf("deposit %s, %s: stands in the log again, at %s: %s", at[0], out.Text(n.Wallet), strings.Join(at[1:], ", "), timesCounted(n.Counted))
 }
 
 func timesCounted(n int) string {
