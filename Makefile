@@ -1,12 +1,10 @@
 # Everything one does with this repository. `make` alone lists it.
 
-# --- Versions of the tools, all in one place -------------------------------
+# --- Versions of the tools, all in one place; Python's in test/openapi -------
 PROTOC_GEN_GO_VERSION := v1.36.12
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
 GO_LICENSES_VERSION   := v1.6.0
-SCHEMATHESIS_VERSION  := 4.32.5
-OPENAPI_SPEC_VERSION  := 0.9.0
 INFERNO_VERSION       := 0.12.4
 # Also in internal/kafkatest (pom.xml, Version) and docker-compose.yml; a test compares them.
 KAFKA_VERSION         := 4.3.1
@@ -19,7 +17,7 @@ SHELL       := /bin/bash
 
 BIN  := $(CURDIR)/bin
 JARS := $(CURDIR)/.cache/kafka-$(KAFKA_VERSION)/libs
-SCHEMATHESIS := $(CURDIR)/.cache/schemathesis-$(SCHEMATHESIS_VERSION)-$(OPENAPI_SPEC_VERSION)/bin/schemathesis
+SCHEMATHESIS := $(CURDIR)/.cache/schemathesis/bin/schemathesis
 INFERNO := $(CURDIR)/.cache/inferno-$(INFERNO_VERSION)
 export PATH := $(BIN):$(PATH)
 
@@ -64,7 +62,7 @@ test: ## all tests that need only Go
 test-kafka: $(if $(BROKER),,kafka-jars) ## the tests against a real Kafka: their own, or the one on BROKER; TEST=regexp chooses
 	go test -race -tags kafka -count=1 -timeout 30m -p 1 -v -run '$(TEST)' $(if $(BROKER),,./internal/kafkatest/...) ./internal/kafka/... ./internal/flowtest/... ./test/...
 
-test-openapi: build $(SCHEMATHESIS) ## what schemathesis makes of /openapi.json, against the whole suite (needs Python 3.10)
+test-openapi: build $(SCHEMATHESIS) ## what schemathesis makes of /openapi.json, against the whole suite (needs Python 3.11)
 	$(dir $(SCHEMATHESIS))openapi-spec-validator internal/api/openapi.json
 	test/schemathesis.sh $(BIN)/coinbit $(SCHEMATHESIS)
 
@@ -78,7 +76,7 @@ test-browser: ## the live page in a real Chromium (needs Node.js 20 and chromium
 	@for tool in node npm; do command -v $$tool >/dev/null || { echo "$$tool is missing: install Node.js 20 or newer with npm (Debian: apt-get install nodejs npm)"; exit 1; }; done
 	@test -x '$(CHROMIUM)' || { echo "CHROMIUM: there is no $(CHROMIUM): install it (Debian: apt-get install chromium), or name another with CHROMIUM=path"; exit 1; }
 	go build -o $(CURDIR)/.cache/coinbit-browser ./cmd
-	cd test/browser && npm ci --no-audit --no-fund --loglevel=error
+	cd test/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	cd test/browser && COINBIT=$(CURDIR)/.cache/coinbit-browser CHROMIUM='$(CHROMIUM)' SCREENSHOTS='$(SCREENSHOTS)' npm test --silent
 
 chaos: $(if $(or $(BROKER),$(filter embedded,$(BROKERS)),$(filter list,$(KINDS))),,kafka-jars) ## faults under load, judged by an oracle: FAULTS=60 SEED=1 BROKERS=embedded|1|3 KINDS=names,groups; KINDS=list lists them
@@ -213,10 +211,10 @@ $(BIN)/.govulncheck-$(GOVULNCHECK_VERSION):
 	GOBIN=$(BIN) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 	@touch $@
 
-$(SCHEMATHESIS):
+$(SCHEMATHESIS): test/openapi/requirements.txt
 	rm -rf $(dir $(@D))
 	python3 -m venv $(dir $(@D))
-	$(@D)/pip install --quiet schemathesis==$(SCHEMATHESIS_VERSION) openapi-spec-validator==$(OPENAPI_SPEC_VERSION)
+	$(@D)/pip install --quiet --require-hashes -r $<
 	@touch $@
 
 $(JARS)/.complete: internal/kafkatest/pom.xml

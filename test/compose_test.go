@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v4"
 
 	"coinbit/internal/kafkatest"
 )
@@ -103,6 +106,63 @@ func TestComposePublishesOnThisMachineOnly(t *testing.T) {
 	}
 }
 
+// No container may take all memory or all processes of the machine, or more rights than it
+// was given.
+func TestComposeBoundsContainers(t *testing.T) {
+	var file struct {
+		Services map[string]struct {
+			Memory string   `yaml:"mem_limit"`
+			PIDs   int      `yaml:"pids_limit"`
+			Drop   []string `yaml:"cap_drop"`
+			Opt    []string `yaml:"security_opt"`
+		}
+	}
+	must(t, yaml.Unmarshal([]byte(readRepo(t, "docker-compose.yml")), &file))
+	if len(file.Services) != 7 {
+		t.Fatalf("%d services", len(file.Services))
+	}
+	for name, s := range file.Services {
+		if !regexp.MustCompile(`^[1-4]g$`).MatchString(s.Memory) || s.PIDs < 1 || s.PIDs > 1024 ||
+			!slices.Contains(s.Drop, "ALL") || !slices.Contains(s.Opt, "no-new-privileges:true") {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+// What is installed for tests and documents is what was looked at, and runs nothing while
+// it is installed.
+func TestInstallsArePinned(t *testing.T) {
+	npm, pip := regexp.MustCompile(`npm (?:ci|install|pack)[^\n]*`), regexp.MustCompile(`pip(?:"[, ]+"|\s+)install[^\n]*`)
+	found := 0
+	for _, file := range []string{"Makefile", "internal/web/vendor.sh", "test/integrate_test.go", "docs/integrate.md", ".ci/run"} {
+		for _, line := range npm.FindAllString(readRepo(t, file), -1) {
+			if found++; !strings.Contains(line, "--ignore-scripts") && !strings.HasPrefix(line, "npm install -g") {
+				t.Errorf("%s runs scripts: %s", file, line)
+			}
+		}
+		for _, line := range pip.FindAllString(readRepo(t, file), -1) {
+			if found++; !strings.Contains(line, "--require-hashes") {
+				t.Errorf("%s takes what it is given: %s", file, line)
+			}
+		}
+	}
+	if found != 5 {
+		t.Errorf("%d installs were found", found)
+	}
+	if !strings.Contains(readRepo(t, "test/browser/.npmrc"), "ignore-scripts=true\n") {
+		t.Error("test/browser/.npmrc lets scripts run")
+	}
+	// Each pin stands for all of its files.
+	for _, file := range []string{"test/openapi/requirements.txt", "docs/integrate/python/requirements.txt"} {
+		text := readRepo(t, file)
+		for _, pin := range regexp.MustCompile(`(?m)^[^ #\n].*\n(?: .*\n)*`).FindAllString(text, -1) {
+			if !regexp.MustCompile(`^[a-z0-9-]+==[^ ]+ \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+$`).MatchString(pin) {
+				t.Errorf("%s: %s", file, pin)
+			}
+		}
+	}
+}
+
 // TestOneKafkaVersion compares the places that name Kafka's version.
 func TestOneKafkaVersion(t *testing.T) {
 	for file, want := range map[string]string{
@@ -113,5 +173,12 @@ func TestOneKafkaVersion(t *testing.T) {
 		if !regexp.MustCompile(want).MatchString(readRepo(t, file)) {
 			t.Errorf("%s does not name Kafka %s", file, kafkatest.Version)
 		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -121,7 +121,7 @@ func pythonConsumer(t *testing.T) consumerProgram {
 	complete := filepath.Join(venv, "complete")
 	if _, err := os.Stat(complete); err != nil {
 		command("python3", "-m", "venv", "--clear", venv)
-		command(python, "-m", "pip", "install", "-q", "-r", filepath.Join(dir, "requirements.txt"))
+		command(python, "-m", "pip", "install", "-q", "--require-hashes", "-r", filepath.Join(dir, "requirements.txt"))
 		if err := os.WriteFile(complete, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}

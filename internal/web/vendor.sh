@@ -16,7 +16,7 @@ trap 'rm -rf "$tmp"' EXIT
 command -v npm >/dev/null || { echo 'npm is missing: install Node.js with it'; exit 1; }
 while read -r name version digest; do
   [ -n "$name" ] || continue
-  archive=$(cd "$tmp" && npm pack --silent "$name@$version")
+  archive=$(cd "$tmp" && npm pack --ignore-scripts --silent "$name@$version")
   got=sha512-$(openssl dgst -sha512 -binary "$tmp/$archive" | base64 -w0)
   [ "$got" = "$digest" ] || { echo "$name@$version is not what it was: $got"; exit 1; }
   mkdir -p "$tmp/$name"
