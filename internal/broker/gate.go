@@ -169,7 +169,7 @@ func (c *conn) next() ([]byte, error) {
 		return nil, fmt.Errorf("a request of %d bytes: at most %d are taken", length, maxFrame)
 	}
 	c.gate.begin(c)
-	if err := c.Conn.SetReadDeadline(time.Now().Add(c.gate.frame)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.gate.frame)); err != nil {
 		return nil, err
 	}
 	frame, err := c.body(size[:], 4+int(length))
@@ -180,7 +180,7 @@ func (c *conn) next() ([]byte, error) {
 		return nil, err
 	}
 	c.gate.end(c)
-	return frame, c.Conn.SetReadDeadline(time.Time{})
+	return frame, c.SetReadDeadline(time.Time{})
 }
 
 // body reads up to size bytes in all. Room grows with what has come, not with what was
@@ -202,7 +202,7 @@ func (c *conn) body(frame []byte, size int) ([]byte, error) {
 
 // Write gives a client a bounded time to take its answer.
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.gate.answer)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(c.gate.answer)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)

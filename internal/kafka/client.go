@@ -115,6 +115,10 @@ func (c *Client) groupConfig(clientID string) *sarama.Config {
 	cfg.Consumer.Group.Session.Timeout = sessionTimeout
 	cfg.Consumer.Group.Heartbeat.Interval = sessionTimeout / 4
 	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategy{goka.CopartitioningStrategy, c}}
+	// The broker holds a join until all members have come, at most so long. It must be less
+	// than a connection waits for its answer: else who joins gives up, comes again as another
+	// member that is waited for in its turn, and the group never meets.
+	cfg.Consumer.Group.Rebalance.Timeout = cfg.Net.ReadTimeout * 2 / 3
 	cfg.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
 	cfg.Consumer.Return.Errors = true
 	cfg.Consumer.Retry.Backoff = 500 * time.Millisecond

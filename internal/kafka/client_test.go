@@ -94,6 +94,9 @@ func TestConfigsKeepTheirPromises(t *testing.T) {
 	if g.Consumer.Group.ResetInvalidOffsets {
 		t.Error("an invalid offset would be reset in silence")
 	}
+	if join := g.Consumer.Group.Rebalance.Timeout; join <= g.Consumer.Group.Session.Timeout || join >= g.Net.ReadTimeout {
+		t.Errorf("a join may take %v, a connection waits %v for its answer", join, g.Net.ReadTimeout)
+	}
 	if g.Consumer.Group.Heartbeat.Interval*3 > g.Consumer.Group.Session.Timeout {
 		t.Error("one lost heartbeat would end a session")
 	}
