@@ -43,9 +43,6 @@ const (
 	// stopBudget is what lines under way get when the server stops, out of the two
 	// seconds that it waits for requests.
 	stopBudget = time.Second
-	// lingering is how long an ended stream is still read from, into nothing. A
-	// connection closed on what a client sends takes the last answers with it.
-	lingering = 500 * time.Millisecond
 	// retryPause is between two tries to hand over a deposit that the log refuses.
 	retryPause = 5 * time.Millisecond
 )

@@ -1,0 +1,202 @@
+package api
+
+import (
+	"bytes"
+	"container/list"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// conns bounds the open connections. When there are too many, the one that has waited
+// longest for its client is closed: for a request, for the rest of a body, or for an
+// answer to be taken. So those who open connections and do little with them are in each
+// other's way, and a client that sends a request and takes the answer gets it. Only when
+// a handler is at work on every connection is a new one refused.
+type conns struct {
+	max     int
+	mu      sync.Mutex
+	n       int
+	waiting *list.List // of *conn, the longest waiting first
+	open    prometheus.Gauge
+	shed    *prometheus.CounterVec // reason
+}
+
+func newConns(limit int) *conns {
+	c := &conns{
+		max: limit, waiting: list.New(),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "coinbit_http_connections", Help: "Open HTTP connections.",
+		}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coinbit_http_connections_shed_total",
+			Help: "HTTP connections closed because there were too many: the one that waited longest for its client (quiet), or a new one.",
+		}, []string{"reason"}),
+	}
+	c.shed.WithLabelValues(shedQuiet)
+	c.shed.WithLabelValues(shedNew)
+	return c
+}
+
+const (
+	shedQuiet = "quiet"
+	shedNew   = "new"
+)
+
+// sendBuffer is how many bytes of answers wait in the kernel for a client to take them;
+// Linux takes twice that. By default it is megabytes: many answers are made for who takes
+// none, and who takes nothing of a quiet stream is noticed after an hour.
+const sendBuffer = 32 << 10
+
+// admit takes a new connection in; nil when there is no place for it.
+func (s *conns) admit(nc net.Conn) *conn {
+	if b, ok := nc.(interface{ SetWriteBuffer(int) error }); ok {
+		_ = b.SetWriteBuffer(sendBuffer)
+	}
+	s.mu.Lock()
+	var victim *conn
+	if s.n >= s.max {
+		oldest := s.waiting.Front()
+		if oldest == nil {
+			s.mu.Unlock()
+			s.shed.WithLabelValues(shedNew).Inc()
+			return nil
+		}
+		victim = oldest.Value.(*conn) //nolint:forcetypeassert // the list has nothing else
+		s.drop(victim)
+	}
+	c := &conn{Conn: nc, conns: s}
+	s.n++
+	s.place(c)
+	s.open.Set(float64(s.n))
+	s.mu.Unlock()
+	if victim != nil {
+		s.shed.WithLabelValues(shedQuiet).Inc()
+		_ = victim.Close()
+	}
+	return c
+}
+
+// drop forgets c. The caller holds mu.
+func (s *conns) drop(c *conn) {
+	if !c.gone {
+		c.gone = true
+		s.n--
+		s.place(c)
+		s.open.Set(float64(s.n))
+	}
+}
+
+// place puts c among the waiting, at the end, or takes it away. The caller holds mu.
+func (s *conns) place(c *conn) {
+	waits := !c.gone && (!c.working || c.blocked > 0)
+	switch {
+	case waits && c.waiting == nil:
+		c.waiting = s.waiting.PushBack(c)
+	case !waits && c.waiting != nil:
+		s.waiting.Remove(c.waiting)
+		c.waiting = nil
+	}
+}
+
+// conn is a connection that knows whether it waits for its client: unless a handler is
+// at work on it that neither reads from the client nor writes to it.
+type conn struct {
+	net.Conn
+	conns *conns
+	// Guarded by conns.mu.
+	working bool // a handler is
+	blocked int  // reads of a body, and writes, that have not returned
+	gone    bool
+	waiting *list.Element // nil while it does not
+}
+
+func (c *conn) work(working bool) {
+	c.conns.mu.Lock()
+	defer c.conns.mu.Unlock()
+	c.working = working
+	c.conns.place(c)
+}
+
+func (c *conn) block(n int) {
+	c.conns.mu.Lock()
+	defer c.conns.mu.Unlock()
+	c.blocked += n
+	c.conns.place(c)
+}
+
+// Write writes to the client. What net/http reads is told by exchange: it also reads
+// while a handler works, to notice that the client leaves.
+func (c *conn) Write(p []byte) (int, error) {
+	c.block(1)
+	defer c.block(-1)
+	return c.Conn.Write(p)
+}
+
+// CloseWrite is for net/http, which ends a connection so when more is to come from the client.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// Close closes the connection and gives its place back.
+func (c *conn) Close() error {
+	c.conns.mu.Lock()
+	c.conns.drop(c)
+	c.conns.mu.Unlock()
+	return c.Conn.Close()
+}
+
+type connKey struct{}
+
+// remember is http.Server's ConnContext.
+func remember(ctx context.Context, nc net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, nc)
+}
+
+// connOf is the connection of a request to a Server.
+func connOf(r *http.Request) *conn {
+	return r.Context().Value(connKey{}).(*conn) //nolint:forcetypeassert // remember has put it there
+}
+
+// listener accepts what conns admits.
+type listener struct {
+	net.Listener
+	conns *conns
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c := l.conns.admit(nc); c != nil {
+			return c, nil
+		}
+		// A new connection takes this at once; who has sent already may see it cut off.
+		_ = nc.SetDeadline(time.Now().Add(time.Second))
+		_, _ = nc.Write(full)
+		_ = nc.Close()
+	}
+}
+
+// full is the answer to a connection that finds no place.
+var full = func() []byte {
+	body := fail(codeBusy, "too many connections; nothing was sent and nothing counts").body()
+	res := http.Response{
+		StatusCode: http.StatusServiceUnavailable, ProtoMajor: 1, ProtoMinor: 1, Close: true,
+		Header:        http.Header{"Content-Type": {problemType}, "Retry-After": {"1"}},
+		ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
+	}
+	var b bytes.Buffer
+	_ = res.Write(&b) // a bytes.Buffer takes all
+	return b.Bytes()
+}()
