@@ -124,6 +124,9 @@ type Options struct {
 	// Partition is the partition of a wallet's deposits, an error while it is
 	// not known.
 	Partition func(walletID string) (int32, error)
+	// Holds tells whether the log has a position; an error when that cannot be found out
+	// before ctx is done.
+	Holds func(ctx context.Context, at Position) (bool, error)
 	// Now is the event time of a deposit accepted now.
 	Now func() time.Time
 	// Rule is the settings', told of wallets that have not met a rule yet.
@@ -136,9 +139,15 @@ type Options struct {
 	Logger    *slog.Logger
 }
 
-// maxInFlight bounds the requests that are past reading their body: those that
-// hold a place in the log's producer, or wait for a row.
-const maxInFlight = 2048
+const (
+	// maxInFlight bounds the requests that are past reading their body: those that
+	// hold a place in the log's producer, wait for a row to show their key, or read rows.
+	maxInFlight = 2048
+	// maxWaiting bounds the reads that wait for a row to reach a position, maxWaitingEach
+	// those of one client.
+	maxWaiting     = 1024
+	maxWaitingEach = 256
+)
 
 // API answers the suite's HTTP requests. It is safe for concurrent use.
 type API struct {
@@ -147,8 +156,9 @@ type API struct {
 	guard    *guard
 	deposits map[string]prometheus.Counter // by result
 	keys     *keyBook
-	// inFlight, large and streams bound what requests may hold at once.
+	// inFlight, large, streams and waiting bound what requests may hold at once.
 	inFlight, large, streams gate
+	waiting                  *crowd
 	streamed                 atomic.Int64 // deposits of streams that the log has not answered
 	stallTimeout             time.Duration
 	budgets                  budgets
@@ -157,8 +167,8 @@ type API struct {
 // New builds an API. It fails when a required option is missing, a key or the
 // rate limit is no possible one, or a metric is registered already.
 func New(o Options) (*API, error) {
-	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Now == nil || o.Rule == (wallet.Rule{}) {
-		return nil, errors.New("api: Log, Tables, Partition, Now and Rule are required")
+	if o.Log == nil || o.Tables == nil || o.Partition == nil || o.Holds == nil || o.Now == nil || o.Rule == (wallet.Rule{}) {
+		return nil, errors.New("api: Log, Tables, Partition, Holds, Now and Rule are required")
 	}
 	g, err := newGuard(o.Keys, o.RateLimit)
 	if err != nil {
@@ -174,6 +184,7 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{Options: o, front: f, guard: g, deposits: deposits, keys: newKeyBook(o.Tables),
 		inFlight: newGate(maxInFlight), large: newGate(maxLargeBodies), streams: newGate(maxStreams),
+		waiting:      newCrowd(maxWaiting, maxWaitingEach),
 		stallTimeout: stallTimeout}
 	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coinbit_deposit_streams", Help: "POST /api/deposits requests under way.",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,8 +118,8 @@ func TestReadYourWrites(t *testing.T) {
 		{"no crossing, no need for the flag", one, []string{"balance", "flagger"}, "3:0", below, time.Second},
 		{"flag lags", `{"wallet_id":"w","amount":10001}`, []string{"flagger"}, "3:0", above, time.Second},
 		{"threshold, then flag", `{"wallet_id":"w","amount":10001}`, []string{"threshold", "flagger"}, "3:0", "", 2 * time.Second},
-		{"never written", one, nil, "3:1", "", 2 * time.Second},
-		{"largest offset", one, nil, "3:9223372036854775807", "", 2 * time.Second},
+		{"never written", one, nil, "3:1", "", 0},
+		{"largest offset", one, nil, "3:9223372036854775807", "", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -136,8 +137,11 @@ func TestReadYourWrites(t *testing.T) {
 					t.Errorf("took %v, want %v", took, tt.took)
 				}
 				if tt.want == "" {
-					wantProblem(t, res, body, 503, "position-not-applied",
-						"the deposit at X-Deposit-Position is not applied yet; try again")
+					why := "the deposit at X-Deposit-Position is not applied yet; try again"
+					if tt.took == 0 {
+						why = "the log holds no deposit at X-Deposit-Position"
+					}
+					wantProblem(t, res, body, 503, "position-not-applied", why)
 				} else if res.StatusCode != 200 || body != tt.want {
 					t.Errorf("%d %s, want %s", res.StatusCode, body, tt.want)
 				}
@@ -152,12 +156,78 @@ func TestReadYourWrites(t *testing.T) {
 
 func TestReadYourWritesClientGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		h := w.handler(t)
+		w.held["balance"] = true
+		do(h, post(one))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		do(newWorld().handler(t), get("w", "X-Deposit-Position: 3:0").WithContext(ctx))
+		do(h, get("w", "X-Deposit-Position: 3:0").WithContext(ctx))
 		if took := time.Since(start); took != time.Second {
 			t.Errorf("waited %v for a client that left after 1s", took)
+		}
+	})
+}
+
+// Where Kafka does not say how long the log is, a check waits as for any deposit.
+func TestPositionUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.holdsErr = errors.New("kafka does not answer")
+		start := time.Now()
+		res, body := do(w.handler(t), get("w", "X-Deposit-Position: 3:0"))
+		wantProblem(t, res, body, 503, "position-not-applied", "the deposit at X-Deposit-Position is not applied yet; try again")
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// Who waits for a deposit that does not show takes no place from those who deposit, and
+// one client not all the places for that.
+func TestWaitingHasPlacesOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.held["balance"] = true
+		h := w.handler(t, keys("a", "b", "c", "d", "e"))
+		position := "X-Deposit-Position: 3:0"
+		as := func(key string) string { return "Authorization: Bearer " + key }
+		do(h, post(one, as("a")))
+		var waiting sync.WaitGroup
+		wait := func(key string, n int) {
+			for range n {
+				waiting.Go(func() { do(h, get("w", position, as(key))) })
+			}
+			synctest.Wait()
+		}
+		refused := func(key string) {
+			t.Helper()
+			res, body := do(h, get("w", position, as(key)))
+			wantProblem(t, res, body, 503, "overloaded", "too many wait for their deposits; try again")
+		}
+		wait("a", api.MaxInFlight) // far more than one may
+		refused("a")
+		for _, key := range []string{"b", "c", "d"} {
+			wait(key, api.MaxWaiting/4)
+		}
+		refused("e")
+		start := time.Now()
+		for _, key := range []string{"a", "e"} {
+			if res, body := do(h, post(one, as(key))); res.StatusCode != 200 {
+				t.Errorf("a deposit: %d %s", res.StatusCode, body)
+			}
+			if res, body := do(h, get("w", as(key))); res.StatusCode != 200 {
+				t.Errorf("a check that waits for nothing: %d %s", res.StatusCode, body)
+			}
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("they took %v", took)
+		}
+		waiting.Wait()
+		w.release("balance")
+		if res, body := do(h, get("w", position, as("e"))); res.StatusCode != 200 {
+			t.Errorf("afterwards: %d %s", res.StatusCode, body)
 		}
 	})
 }

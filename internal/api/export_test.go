@@ -48,6 +48,7 @@ func (s *Server) SetMaxConns(n int) { s.conns.max = n }
 // The bounds that tests reach for.
 const (
 	MaxInFlight    = maxInFlight
+	MaxWaiting     = maxWaiting
 	MaxLargeBodies = maxLargeBodies
 	MaxStreams     = maxStreams
 	MaxUnderWay    = maxUnderWay

@@ -41,8 +41,8 @@ type world struct {
 	index    *flagged.Index
 	watchers map[chan struct{}]string
 
-	readyErr, readErr, appendErr error
-	afterAppend                  func() // before Append returns
+	readyErr, readErr, appendErr, holdsErr error
+	afterAppend                            func() // before Append returns
 }
 
 func newWorld() *world {
@@ -92,6 +92,13 @@ func (w *world) Send(d *pb.Deposit, done func(api.Position, error)) error {
 	}
 	go done(at, err)
 	return nil
+}
+
+// holds tells whether a position is in the log.
+func (w *world) holds(_ context.Context, at api.Position) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return at.Offset < int64(len(w.log)), w.holdsErr
 }
 
 // release lets the tables apply what they were held from.
@@ -239,6 +246,7 @@ func (w *world) options() api.Options {
 	return api.Options{
 		Log: w, Tables: w,
 		Partition: func(string) (int32, error) { return partition, nil },
+		Holds:     w.holds,
 		Now:       func() time.Time { return acceptedAt },
 		Rule:      rule,
 	}

@@ -29,26 +29,36 @@ type listedAnswer struct {
 
 // flags answers GET /api/flags.
 func (a *API) flags(w http.ResponseWriter, r *http.Request) *failure {
-	after, n, f := pageOf(r.URL.RawQuery)
+	answer, f := a.list(r)
 	if f != nil {
 		return f
 	}
+	writeJSON(w, encode(answer)) // its place is given back: the client may take its time
+	return nil
+}
+
+// list is the page that r asks for.
+func (a *API) list(r *http.Request) (answer flagsAnswer, f *failure) {
+	after, n, f := pageOf(r.URL.RawQuery)
+	if f != nil {
+		return answer, f
+	}
 	if !a.inFlight.enter() {
-		return fail(codeBusy, "too many requests at once; try again")
+		return answer, fail(codeBusy, "too many requests at once; try again")
 	}
 	defer a.inFlight.leave()
 	if err := a.Tables.Ready(); err != nil {
-		return fail(codeNotReady, err.Error())
+		return answer, fail(codeNotReady, err.Error())
 	}
 	page, more, err := a.Tables.Flagged(after, n)
 	if err != nil {
-		return fail(codeNotReady, "the flags cannot be read at the moment").because(err)
+		return answer, fail(codeNotReady, "the flags cannot be read at the moment").because(err)
 	}
-	answer := flagsAnswer{Flags: make([]listedAnswer, 0, len(page))}
+	answer = flagsAnswer{Flags: make([]listedAnswer, 0, len(page))}
 	for _, e := range page {
 		flag, err := a.Tables.Flag(e.WalletID)
 		if err != nil {
-			return unreadable(err)
+			return answer, unreadable(err)
 		}
 		if flag.Raised() { // or it was removed this moment
 			answer.Flags = append(answer.Flags, listedAnswer{e.WalletID, raised(&flag), summary(&flag)})
@@ -58,8 +68,7 @@ func (a *API) flags(w http.ResponseWriter, r *http.Request) *failure {
 		cursor := page[len(page)-1].Cursor()
 		answer.NextCursor = &cursor
 	}
-	writeJSON(w, encode(answer))
-	return nil
+	return answer, nil
 }
 
 // pageOf reads the query of a page: where it begins, nil for the first, and how

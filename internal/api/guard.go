@@ -19,7 +19,7 @@ import (
 // thousand others starts with a full burst again.
 const maxClients = 10_000
 
-// client is who a rate limit is for: a key, or who has none by address.
+// client is who a bound is for: a key, or who has none by address.
 type client struct {
 	key  int // index, -1 for none
 	addr netip.Addr
@@ -54,7 +54,7 @@ func newGuard(keys []string, limit float64) (*guard, error) {
 // admit says why r may not pass, nil when it may, and sets the headers that go
 // with a refusal.
 func (g *guard) admit(h http.Header, r *http.Request) *failure {
-	if g.origin.Check(r) != nil {
+	if g.foreign(r) {
 		return fail(codeCrossOrigin, "a page of another site may not do this")
 	}
 	c, ok := g.client(r)
@@ -72,11 +72,23 @@ func (g *guard) admit(h http.Header, r *http.Request) *failure {
 	return nil
 }
 
+// foreign tells whether r is of a page that is not of this origin, as its browser says.
+// Reads count too: such a page learns nothing from the answer, but it could take up the
+// places that there are for them.
+func (g *guard) foreign(r *http.Request) bool {
+	if len(r.Header["Sec-Fetch-Site"]) == 0 && len(r.Header["Origin"]) == 0 {
+		return false // no browser
+	}
+	asPost := *r
+	asPost.Method = http.MethodPost
+	return g.origin.Check(&asPost) != nil
+}
+
 // client is who r is from, and whether it may pass.
 func (g *guard) client(r *http.Request) (client, bool) {
 	key, ok := g.identify(r)
 	c := client{key: key}
-	if g.limit > 0 && key < 0 {
+	if key < 0 {
 		c.addr = address(r)
 	}
 	return c, ok

@@ -255,7 +255,7 @@ func enter(t *testing.T, log blocked, send func() net.Conn) {
 func TestTooManyConnections(t *testing.T) {
 	log := blocked{make(chan struct{}, 10)}
 	registry := prometheus.NewRegistry()
-	server, err := api.NewServer(newWorld().handler(t, func(o *api.Options) { o.Log = log }), registry, slog.New(slog.DiscardHandler))
+	server, err := api.NewServer(newWorld().handler(t, func(o *api.Options) { o.Log = log }), api.MaxConns, registry, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +312,7 @@ func TestTooManyConnections(t *testing.T) {
 		t.Errorf("%v %s", res, body)
 	}
 	err = testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP coinbit_http_connections_shed_total HTTP connections closed because there were too many: the longest quiet one, or a new one.
+# HELP coinbit_http_connections_shed_total HTTP connections closed because there were too many: the one that waited longest for its client (quiet), or a new one.
 # TYPE coinbit_http_connections_shed_total counter
 coinbit_http_connections_shed_total{reason="new"} 1
 coinbit_http_connections_shed_total{reason="quiet"} 7

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -151,6 +152,44 @@ func TestLiveStalled(t *testing.T) {
 		case <-end:
 			t.Fatal("still watched")
 		}
+	}
+}
+
+// It is noticed while little is told too: what waits for the client in this machine is bounded.
+func TestLiveStalledQuietly(t *testing.T) {
+	t.Parallel()
+	c := newChannel()
+	o := newWorld().options()
+	o.Live = c
+	a, err := api.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.SetStallTimeout(200 * time.Millisecond)
+	addr := serve(t, a.Handler(), unchanged)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	if _, err := io.WriteString(conn, "GET /api/live HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	small, told := []byte("data: "+strings.Repeat("x", 500)+"\n\n"), 0
+	c.messages <- small
+	for end := time.After(30 * time.Second); !c.free(); {
+		select {
+		case c.messages <- small:
+			told += len(small)
+		case <-time.After(time.Millisecond):
+		case <-end:
+			t.Fatal("still watched")
+		}
+	}
+	t.Logf("noticed after %d KiB", told>>10)
+	if told > 128<<10 {
+		t.Errorf("noticed after %d KiB", told>>10)
 	}
 }
 

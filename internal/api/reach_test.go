@@ -106,7 +106,7 @@ func TestReach(t *testing.T) {
 	r := reachOf(t)
 	for name, want := range map[string][]string{
 		"API.position": {"invalid-position", "not-ready"},
-		"API.check":    {"invalid-position", "invalid-wallet-id", "not-ready", "overloaded", "position-not-applied"},
+		"API.check":    {"invalid-position", "invalid-wallet-id", "not-ready", "overloaded", "position-not-applied", "unauthorized"},
 		"guard.admit":  {"cross-origin", "rate-limited", "unauthorized"},
 		"front.bounded": {"path-too-long", "too-many-headers", // and observe's
 			"internal"},

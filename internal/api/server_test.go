@@ -18,7 +18,7 @@ import (
 // serve runs the production server for h and returns its address.
 func serve(t testing.TB, h http.Handler, change func(*api.Server)) string {
 	t.Helper()
-	server, err := api.NewServer(h, nil, slog.New(slog.DiscardHandler))
+	server, err := api.NewServer(h, api.MaxConns, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestServerClientLeaves(t *testing.T) {
 
 func TestServerBounds(t *testing.T) {
 	var log bytes.Buffer
-	s, err := api.NewServer(http.NotFoundHandler(), nil, slog.New(slog.NewTextHandler(&log, nil)))
+	s, err := api.NewServer(http.NotFoundHandler(), api.MaxConns, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

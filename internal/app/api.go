@@ -36,8 +36,8 @@ func runAPI(ctx context.Context, rt *Runtime, _ Command) error {
 	}
 	handler, err := api.New(api.Options{
 		Log: log, Tables: views, Live: hub,
-		Partition: log.partition,
-		Now:       rt.now, Rule: rt.rule(),
+		Partition: log.partition, Holds: log.holds,
+		Now: rt.now, Rule: rt.rule(),
 		Keys: rt.cfg.APIKeys, RateLimit: rt.cfg.RateLimit,
 		Registry: rt.registry, Logger: rt.log,
 	})

@@ -31,10 +31,13 @@ type deposits struct {
 	inFlight atomic.Int64
 }
 
-// emitting is an emitter, and what ends the attempt that built it.
+// emitting is an emitter, what ends the attempt that built it, and what is known of the
+// end of the topic that it writes to.
 type emitting struct {
 	*goka.Emitter
-	end context.CancelCauseFunc
+	end   context.CancelCauseFunc
+	known []atomic.Int64 // by partition: the log has at least so many offsets
+	asked rounds[map[int32]int64]
 }
 
 var _ api.Log = (*deposits)(nil)
@@ -118,10 +121,38 @@ func (d *deposits) Send(deposit *pb.Deposit, done func(api.Position, error)) err
 		case err != nil:
 			done(api.Position{}, fmt.Errorf("%w: %w", api.ErrUnknown, err))
 		default:
+			emitter.grown(m.Partition, m.Offset+1)
 			done(api.Position{Partition: m.Partition, Offset: m.Offset}, nil)
 		}
 	})
 	return nil
+}
+
+// askPause bounds how often Kafka is asked for the log's end, however many want to know.
+const askPause = 50 * time.Millisecond
+
+// holds tells whether the log has a position. Kafka is asked if that is not known: a view
+// behind the log does not know its end.
+func (d *deposits) holds(ctx context.Context, at api.Position) (bool, error) {
+	emitter := d.emitter.Load()
+	if emitter == nil || int(at.Partition) >= len(emitter.known) {
+		return false, errKafkaAway
+	}
+	known := &emitter.known[at.Partition]
+	if at.Offset < known.Load() {
+		return true, nil
+	}
+	ends, err := emitter.asked.ask(ctx)
+	for p, end := range ends {
+		emitter.grown(p, end)
+	}
+	return at.Offset < known.Load(), err
+}
+
+func (e *emitting) grown(partition int32, end int64) {
+	if int(partition) < len(e.known) {
+		raise(&e.known[partition], end)
+	}
 }
 
 // flushTimeout bounds the wait for answers when the API stops.
@@ -150,7 +181,12 @@ func (d *deposits) attempt(ctx context.Context) error {
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	d.emitter.Store(&emitting{emitter, end})
+	ends := client.Ends(string(stream.DepositStream))
+	defer ends.Close()
+	d.emitter.Store(&emitting{
+		Emitter: emitter, end: end, known: make([]atomic.Int64, cluster.Partitions),
+		asked: rounds[map[int32]int64]{do: ends.Ask, pause: askPause},
+	})
 	end(d.monitor.Run(ctx, client, d.log))
 	d.emitter.Store(nil)
 

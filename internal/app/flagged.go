@@ -8,6 +8,7 @@ import (
 
 	"coinbit/internal/flagged"
 	"coinbit/internal/stream"
+	"coinbit/internal/wallet"
 )
 
 // follower is told of the rows of one of a view's attempts: of those on disk as a
@@ -43,6 +44,9 @@ type flagFollower struct {
 }
 
 func (f *flagFollower) row(walletID string, row []byte) {
+	if wallet.ValidWalletID(walletID) != nil {
+		return // nobody can ask for it; the row is somebody else's
+	}
 	decoded, err := new(stream.FlagEncoder).Decode(row)
 	if err != nil {
 		f.unreadable(walletID, err)

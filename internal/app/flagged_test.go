@@ -66,6 +66,7 @@ func TestFlagList(t *testing.T) {
 		{"b", row(wallet.Flag{NextOffset: 4, Removals: 1})}, // removed
 		{"a", row(wallet.Flag{NextOffset: 0})},              // stale: it is kept out
 		{"d", []byte{0xff}},                                 // unreadable
+		{"no wallet's", raised(7, 7)},                       // a cursor of it would be none
 	} {
 		must(t, update(at{}, s, c.key, c.value))
 	}

@@ -5,16 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"coinbit/internal/api"
 )
@@ -88,11 +88,7 @@ func (rt *Runtime) adminRoutes(r *mux.Router) {
 		}
 		_, _ = w.Write(body)
 	}))
-	get("/metrics", promhttp.HandlerFor(rt.registry, promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(rt.log.Handler(), slog.LevelWarn),
-		ErrorHandling:       promhttp.ContinueOnError, // what is wrong inside is for the log alone
-		MaxRequestsInFlight: 4,
-	}))
+	get("/metrics", newScrapes(rt.registry, rt.log))
 }
 
 // writer is a byte slice to print into.
@@ -116,6 +112,21 @@ func (rt *Runtime) admin(ctx context.Context) error {
 	return rt.serve(ctx, "ADMIN_PORT", rt.cfg.AdminPort, h)
 }
 
+// openFiles is how many descriptors this process may have open.
+func openFiles() uint64 {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return math.MaxUint64 // there is none that we could know of
+	}
+	return limit.Cur
+}
+
+// connections is how many connections a server keeps, of so many open files: no more
+// than half, so that Kafka can be reached and local state be opened whatever clients do.
+func connections(openFiles uint64) int {
+	return int(min(api.MaxConns, max(1, openFiles/2)))
+}
+
 // drainTimeout is what requests in flight get when a server stops.
 const drainTimeout = 2 * time.Second
 
@@ -126,8 +137,14 @@ func (rt *Runtime) serve(ctx context.Context, setting, addr string, h http.Handl
 		return fmt.Errorf("%s: cannot listen on %s: %w", setting, addr, err)
 	}
 	rt.log.Info("listening", "setting", setting, "addr", ln.Addr().String())
+	files := openFiles()
+	conns := connections(files)
+	if conns < api.MaxConns {
+		rt.log.Warn("the limit of open files is low: fewer connections are kept, the other half is for Kafka and local state; raise it (ulimit -n)",
+			"setting", setting, "open_files", files, "connections", conns, "connections_wanted", api.MaxConns)
+	}
 	rt.onListen(ln.Addr().String())
-	server, err := api.NewServer(h, rt.registry, rt.log)
+	server, err := api.NewServer(h, conns, rt.registry, rt.log)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}

@@ -7,12 +7,15 @@ import (
 	"hash"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -22,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"coinbit/internal/api"
+	"coinbit/internal/hostile"
 	"coinbit/internal/kafka"
 	"coinbit/internal/pb"
 	"coinbit/internal/stream"
@@ -201,6 +205,94 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// Clients that ask for metrics and take nothing leave those who do their answers, and the
+// bound on who waits is for who waits.
+func TestDeafScrapers(t *testing.T) {
+	addr := make(chan string, 1)
+	rt, _ := runtimeOf(t, Options{OnListen: func(a string) { addr <- a }}, "ADMIN_PORT=0")
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- rt.admin(ctx) }()
+	at := <-addr
+	crowd := hostile.Start(at, hostile.Kind{Text: strings.Repeat("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 100), Deaf: true}, 12, 100)
+	must(t, crowd.Await(12, deadline))
+	for range 36 {
+		if status, body := fetch(t, "http://"+at+"/metrics"); status != http.StatusOK || !strings.Contains(body, "coinbit_http_connections ") {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	crowd.Stop()
+	stop()
+	must(t, <-done)
+}
+
+// Every scrape tells what was so after it was asked for, however many ask at once.
+func TestScrapesAreFresh(t *testing.T) {
+	rt, _ := runtimeOf(t, Options{})
+	var asked atomic.Int64
+	rt.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "asked"}, func() float64 { return float64(asked.Load()) }))
+	s := newScrapes(rt.registry, rt.log)
+	var asking sync.WaitGroup
+	for range 20 {
+		asking.Go(func() {
+			for range 5 {
+				want := asked.Add(1)
+				rec := httptest.NewRecorder()
+				s.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+				_, after, _ := strings.Cut(rec.Body.String(), "\nasked ")
+				text, _, _ := strings.Cut(after, "\n")
+				if got, err := strconv.ParseFloat(text, 64); err != nil || got < float64(want) {
+					t.Errorf("%q, want %v or more", text, want)
+				}
+			}
+		})
+	}
+	asking.Wait()
+}
+
+// A gathering that hangs is told, and holds up no more than so many.
+func TestScrapesHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hangs"}, func() float64 { <-hang; return 1 }))
+		s := newScrapes(registry, slog.New(slog.DiscardHandler))
+		ask := func() int {
+			rec := httptest.NewRecorder()
+			s.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			return rec.Code
+		}
+		var asking sync.WaitGroup
+		start := time.Now()
+		for range maxScrapes {
+			asking.Go(func() {
+				if status := ask(); status != http.StatusServiceUnavailable || time.Since(start) != scrapeTimeout {
+					t.Errorf("%d after %v", status, time.Since(start))
+				}
+			})
+		}
+		synctest.Wait()
+		if status := ask(); status != http.StatusServiceUnavailable || time.Since(start) != 0 {
+			t.Errorf("one too many: %d after %v", status, time.Since(start))
+		}
+		asking.Wait()
+		close(hang)
+		if status := ask(); status != http.StatusOK {
+			t.Errorf("afterwards: %d", status)
+		}
+		time.Sleep(2 * scrapePause) // inside the bubble: the rounds end
+	})
+}
+
+// However low the limit of open files, half of it is not for clients.
+func TestConnections(t *testing.T) {
+	for files, want := range map[uint64]int{0: 1, 12: 6, 1024: 512, 8191: 4095, 8192: 4096, 1 << 20: 4096, math.MaxUint64: 4096} {
+		if got := connections(files); got != want {
+			t.Errorf("%d connections of %d open files, want %d", got, files, want)
+		}
+	}
+}
+
 // A port that is taken is said with the setting that named it.
 func TestServeOnATakenPort(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -234,7 +326,7 @@ func TestAppend(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, emitter.Finish()) }()
 	d := &deposits{Runtime: &Runtime{log: slog.New(slog.DiscardHandler)}}
-	d.emitter.Store(&emitting{emitter, func(error) {}})
+	d.emitter.Store(&emitting{Emitter: emitter, end: func(error) {}})
 	must(t, d.ready())
 	deposit := &pb.Deposit{WalletId: "w", Units: 1}
 	type answer struct {
@@ -287,7 +379,7 @@ func TestAppend(t *testing.T) {
 
 	// For want of a right the emitter ends, so that the next is not even sent.
 	ended, end := context.WithCancelCause(context.Background())
-	d.emitter.Store(&emitting{emitter, end})
+	d.emitter.Store(&emitting{Emitter: emitter, end: end})
 	got = send(context.Background())
 	(<-held.answers)(nil, sarama.ErrTopicAuthorizationFailed)
 	if a := <-got; !errors.Is(a.err, api.ErrUnknown) || !kafka.Denied(context.Cause(ended)) {
@@ -321,7 +413,7 @@ func TestAppend(t *testing.T) {
 		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return held, nil }))
 	must(t, err)
 	must(t, closed.Finish())
-	d.emitter.Store(&emitting{closed, func(error) {}})
+	d.emitter.Store(&emitting{Emitter: closed, end: func(error) {}})
 	refused("with an emitter that has ended", deposit)
 	if len(held.answers) != 0 {
 		t.Error("a refused deposit was sent")

@@ -16,7 +16,7 @@ export class Lookup {
       this.show(at("lookup-wallet").value.trim());
     });
     at("evidence").addEventListener("toggle", () => this.tipping.draw());
-    const linked = decodeURIComponent(location.hash.slice(1));
+    const linked = decoded(location.hash.slice(1));
     if (linked && linked !== "main") this.show(linked);
   }
 
@@ -122,4 +122,13 @@ function facts({ deposits, first_deposit_at, last_deposit_at, flag }) {
   if (flag.raised_by) said.push(`flagged ${time(millis(flag.raised_at))}${flag.raised_by === "operator" ? " by an operator" : ""}`);
   if (flag.removals) said.push(flag.removals === 1 ? "1 removal by an operator" : `${flag.removals} removals by operators`);
   return said.join(" · ");
+}
+
+// decoded is a part of an address as its author meant it, or as it is if he wrote it otherwise.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
