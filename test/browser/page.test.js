@@ -152,6 +152,16 @@ test("what is wrong with an amount or a wallet is said", async () => {
   assert.equal(await text("#lookup-said"), "");
 });
 
+test("an address that is no wallet's is said, and the page works", async () => {
+  for (const hash of ["#%", "#%ff", "#%E0%A4%A"]) {
+    await page.context().close();
+    page = await open({ url: `${suite.url}/${hash}` });
+    await live();
+    await awaitText("#lookup-said", /wallet_id/);
+    assert.deepEqual(trouble, [], hash);
+  }
+});
+
 test("a retry after an answer that says nothing uses the same key", async () => {
   await live();
   const keys = [];
