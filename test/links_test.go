@@ -6,7 +6,9 @@ import (
 	"go/token"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +37,22 @@ func TestPagesLinkToWhatIsThere(t *testing.T) {
 	}
 	if d := declared(t, "internal/wallet/flag.go"); !d["Flag"] || !d["Flag.Apply"] || d["Apply"] {
 		t.Errorf("declared in flag.go: %v", d)
+	}
+}
+
+// TestArchitectureNamesEachFile of the core.
+func TestArchitectureNamesEachFile(t *testing.T) {
+	page := readRepo(t, "docs/architecture.md")
+	for _, room := range []string{"wallet", "stream", "kafka", "store", "app", "api"} {
+		files, err := filepath.Glob("../internal/" + room + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("internal/%s: %v, %v", room, files, err)
+		}
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") && !strings.Contains(page, "]("+file+") |") && !strings.Contains(page, "]("+file+"),") {
+				t.Errorf("docs/architecture.md, Rooms and files: no line for %s", strings.TrimPrefix(file, "../"))
+			}
+		}
 	}
 }
 
