@@ -20,7 +20,7 @@ func TestFewDescriptors(t *testing.T) {
 	f := newFleet(t, freeAddr(t))
 	program := filepath.Join(f.dir, "limited")
 	script := fmt.Sprintf("#!/bin/sh\nulimit -n 1024\nexec '%s' \"$@\"\n", binary)
-	if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	f.launchAs(program, "api", "all", "PORT="+f.addr["api"], "DATA_DIR="+filepath.Join(f.dir, "log"))

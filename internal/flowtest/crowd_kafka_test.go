@@ -95,7 +95,7 @@ func TestWaitingHoldsUpNobody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			crowd := hostile.Start(s.byName["api"].addr, hostile.Kind{
 				Text: "GET /api/check/unseen HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Deposit-Position: " + position + "\r\n\r\n",
-			}, clients, 4000)
+			}, clients, 1500)
 			defer crowd.Stop()
 			if err := crowd.Await(clients, deadline); err != nil {
 				t.Fatal(err)
