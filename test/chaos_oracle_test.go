@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -42,11 +42,19 @@ func (o *oracle) ctx() (context.Context, context.CancelFunc) {
 
 // bounds are the first offset of every partition of a topic, and the next.
 func (o *oracle) bounds(topic string) (starts, ends map[int32]int64, err error) {
+	eventually(30*s, func() bool { // a leader that has just taken over does not know its end yet
+		starts, ends, err = o.boundsNow(topic)
+		return err == nil || !kerr.IsRetriable(err)
+	})
+	return starts, ends, err
+}
+
+func (o *oracle) boundsNow(topic string) (starts, ends map[int32]int64, err error) {
 	ctx, cancel := o.ctx()
 	defer cancel()
 	first, startErr := o.admin.ListStartOffsets(ctx, topic)
 	next, endErr := o.admin.ListEndOffsets(ctx, topic)
-	if err := errors.Join(startErr, endErr, first.Error(), next.Error()); err != nil {
+	if err := cmp.Or(startErr, endErr, first.Error(), next.Error()); err != nil {
 		return nil, nil, fmt.Errorf("bounds of %s: %w", topic, err)
 	}
 	starts, ends = map[int32]int64{}, map[int32]int64{}
