@@ -118,7 +118,7 @@ func (c *Client) groupConfig(clientID string) *sarama.Config {
 	// The broker holds a join until all members have come, at most so long. It must be less
 	// than a connection waits for its answer: else who joins gives up, comes again as another
 	// member that is waited for in its turn, and the group never meets.
-	cfg.Consumer.Group.Rebalance.Timeout = cfg.Net.ReadTimeout * 2 / 3
+	cfg.Consumer.Group.Rebalance.Timeout = sessionTimeout * 3 / 2
 	cfg.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
 	cfg.Consumer.Return.Errors = true
 	cfg.Consumer.Retry.Backoff = 500 * time.Millisecond
