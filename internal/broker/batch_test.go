@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -47,7 +48,7 @@ func written(t testing.TB, w interface {
 }
 
 // packed is data in each compression, by the number that Kafka gives it.
-func packed(t testing.TB, data []byte) map[int16][][]byte {
+func packed(t testing.TB, data []byte) map[kgo.CompressionCodecType][][]byte {
 	t.Helper()
 	var gz, lz, zs bytes.Buffer
 	written(t, gzip.NewWriter(&gz), data)
@@ -57,17 +58,17 @@ func packed(t testing.TB, data []byte) map[int16][][]byte {
 	written(t, z, data)
 	block := s2.EncodeSnappy(nil, data)
 	java := append([]byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"), binary.BigEndian.AppendUint32(nil, uint32(len(block)))...)
-	return map[int16][][]byte{0: {data}, 1: {gz.Bytes()}, 2: {block, append(java, block...)}, 3: {lz.Bytes()}, 4: {zs.Bytes()}}
+	return map[kgo.CompressionCodecType][][]byte{0: {data}, 1: {gz.Bytes()}, 2: {block, append(java, block...)}, 3: {lz.Bytes()}, 4: {zs.Bytes()}}
 }
 
 func TestBatches(t *testing.T) {
 	for codec, all := range packed(t, recordsOf(3)) {
 		for _, records := range all {
-			if err := checkBatch(batchOf(3, codec, records)); err != nil {
+			if err := checkBatch(batchOf(3, int16(codec), records)); err != nil {
 				t.Errorf("compression %d: %v", codec, err)
 			}
 			if codec != 0 {
-				if err := checkBatch(batchOf(3, codec, records[:len(records)-5])); err == nil {
+				if err := checkBatch(batchOf(3, int16(codec), records[:len(records)-5])); err == nil {
 					t.Errorf("compression %d: half of it is taken", codec)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kbin"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -83,7 +84,7 @@ func checkBatch(raw []byte) error {
 	if err := b.ReadFrom(raw); err != nil || int(b.Length) != len(raw)-12 || b.Magic != 2 || b.NumRecords < 1 {
 		return fmt.Errorf("%w: no batch of records", errMalformed)
 	}
-	records, err := unpack(b.Records, b.Attributes&7)
+	records, err := unpack(b.Records, kgo.CompressionCodecType(b.Attributes&7)) //nolint:gosec // three bits
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMalformed, err)
 	}

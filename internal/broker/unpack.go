@@ -25,8 +25,7 @@ var unpacking sync.Mutex
 
 // unpack has what kfake will make of a batch's records, by the same library. That knows no
 // bound, so the size is measured first.
-func unpack(records []byte, attributes int16) ([]byte, error) {
-	codec := kgo.CompressionCodecType(attributes) //nolint:gosec // three bits, check has seen to it
+func unpack(records []byte, codec kgo.CompressionCodecType) ([]byte, error) {
 	if codec == kgo.CodecNone {
 		return records, nil
 	}
@@ -82,10 +81,13 @@ func measureSnappy(src []byte) error {
 	if len(src) > 16 && bytes.HasPrefix(src, xerial) {
 		blocks = nil
 		for src = src[16:]; len(src) > 0; {
-			if len(src) < 4 || uint64(binary.BigEndian.Uint32(src)) > uint64(len(src)-4) { //nolint:gosec // not negative
+			if len(src) < 4 {
 				return errMalformed
 			}
 			end := 4 + int(binary.BigEndian.Uint32(src))
+			if end > len(src) {
+				return errMalformed
+			}
 			blocks, src = append(blocks, src[4:end]), src[end:]
 		}
 	}
