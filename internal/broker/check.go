@@ -84,7 +84,7 @@ func checkBatch(raw []byte) error {
 	if err := b.ReadFrom(raw); err != nil || int(b.Length) != len(raw)-12 || b.Magic != 2 || b.NumRecords < 1 {
 		return fmt.Errorf("%w: no batch of records", errMalformed)
 	}
-	records, err := unpack(b.Records, kgo.CompressionCodecType(b.Attributes&7)) //nolint:gosec // three bits
+	records, err := unpack(b.Records, kgo.CompressionCodecType(b.Attributes&7))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMalformed, err)
 	}
