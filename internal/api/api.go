@@ -77,7 +77,7 @@ type Log interface {
 	// when ctx ends or over is closed first; any other error is taken for ErrUnknown.
 	Append(ctx context.Context, over <-chan struct{}, d *pb.Deposit) (Position, error)
 	// Send is Append without waiting: unless it returns an error (ErrRefused: d was not
-	// sent), done is called exactly once, from another goroutine, and must not block. d is the
+	// sent), done is called exactly once, perhaps before Send returns, and must not block. d is the
 	// caller's again once done is called or an error returned. There is place for
 	// MaxSent of these beside what Append has under way.
 	Send(d *pb.Deposit, done func(Position, error)) error

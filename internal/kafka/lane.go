@@ -570,7 +570,7 @@ func tooLarge(err error) bool {
 // retriable tells whether the same request may yet succeed; what is no answer of
 // a broker is a matter of the network.
 func retriable(err error) bool {
-	if errors.Is(err, sarama.ErrClosedClient) || errors.Is(err, ErrMoved) {
+	if errors.Is(err, sarama.ErrClosedClient) || errors.Is(err, errClosed) || errors.Is(err, ErrMoved) {
 		return false
 	}
 	var refused sarama.KError

@@ -259,3 +259,17 @@ func TestRepairReplacesNothing(t *testing.T) {
 		t.Fatalf("%d records are sent", len(got))
 	}
 }
+
+// A flight whose lane failed before it was loaded is not sent again: nothing of it was sent,
+// and nothing will be.
+func TestFailedLaneIsNotRepeated(t *testing.T) {
+	l := idleLane(maxLogQueue)
+	l.w.ctx = t.Context()
+	l.fail(ErrFenced)
+	answers := make(chan answer, 1)
+	answers <- answer{err: errClosed} // as writer.request answers where there is nothing to load
+	start := time.Now()
+	if _, err := l.await(new(flight), answers); !errors.Is(err, ErrNotAppended) || time.Since(start) > retryBackoff {
+		t.Errorf("got %v after %v", err, time.Since(start))
+	}
+}

@@ -156,7 +156,7 @@ func TestEarlierOwnerIsRefused(t *testing.T) {
 	}
 }
 
-// One who claims again goes on under the new epoch; what waited is refused.
+// One who claims again goes on under the new epoch.
 func TestClaimAgain(t *testing.T) {
 	x := newTable(t, 1)
 	var b book

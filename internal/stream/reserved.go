@@ -7,7 +7,7 @@ import "strings"
 const (
 	// ClaimKey holds the pb.Claim of the partition's owner.
 	ClaimKey = "_claim"
-	// InputKey holds the id of the input topic that the table is folded from.
+	// InputKey says what the table is folded from: the format, the topics by id, the partitions.
 	InputKey = "_input"
 )
 
