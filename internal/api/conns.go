@@ -61,18 +61,16 @@ func (s *conns) admit(nc net.Conn) *conn {
 	s.mu.Lock()
 	var victim *conn
 	if s.n >= s.max {
-		oldest := s.waiting.Front()
-		if oldest == nil {
+		if victim = s.oldest(); victim == nil {
 			s.mu.Unlock()
 			s.shed.WithLabelValues(shedNew).Inc()
 			return nil
 		}
-		victim = oldest.Value.(*conn) //nolint:forcetypeassert // the list has nothing else
 		s.drop(victim)
 	}
 	c := &conn{Conn: nc, conns: s}
 	s.n++
-	s.place(c)
+	c.place = s.waiting.PushBack(c)
 	s.open.Set(float64(s.n))
 	s.mu.Unlock()
 	if victim != nil {
@@ -82,25 +80,26 @@ func (s *conns) admit(nc net.Conn) *conn {
 	return c
 }
 
+// oldest is the connection that waits and whose wait began first, nil if none does. Those
+// before it in the list have waited, and their handlers are at work now: as many as there are
+// places for requests at most. The caller holds mu.
+func (s *conns) oldest() *conn {
+	for e := s.waiting.Front(); e != nil; e = e.Next() {
+		c := e.Value.(*conn) //nolint:forcetypeassert // the list has nothing else
+		if !c.working || c.blocked > 0 {
+			return c
+		}
+	}
+	return nil
+}
+
 // drop forgets c. The caller holds mu.
 func (s *conns) drop(c *conn) {
 	if !c.gone {
 		c.gone = true
+		c.leave()
 		s.n--
-		s.place(c)
 		s.open.Set(float64(s.n))
-	}
-}
-
-// place puts c among the waiting, at the end, or takes it away. The caller holds mu.
-func (s *conns) place(c *conn) {
-	waits := !c.gone && (!c.working || c.blocked > 0)
-	switch {
-	case waits && c.waiting == nil:
-		c.waiting = s.waiting.PushBack(c)
-	case !waits && c.waiting != nil:
-		s.waiting.Remove(c.waiting)
-		c.waiting = nil
 	}
 }
 
@@ -113,21 +112,46 @@ type conn struct {
 	working bool // a handler is
 	blocked int  // reads of a body, and writes, that have not returned
 	gone    bool
-	waiting *list.Element // nil while it does not
+	// place is that among the waiting, in the order in which their waits began. A request
+	// that has waited once keeps its place until it ends: a client that sends a byte now and
+	// then, or takes one, is not younger for it. nil while it has none.
+	place *list.Element
 }
 
+// leave takes c from the list. The caller holds conns.mu.
+func (c *conn) leave() {
+	if c.place != nil {
+		c.conns.waiting.Remove(c.place)
+		c.place = nil
+	}
+}
+
+// wait puts c at the end of the list, unless it has a place. The caller holds conns.mu.
+func (c *conn) wait() {
+	if c.place == nil && !c.gone {
+		c.place = c.conns.waiting.PushBack(c)
+	}
+}
+
+// work begins or ends the work of a handler. Between two a connection waits for a request.
 func (c *conn) work(working bool) {
 	c.conns.mu.Lock()
 	defer c.conns.mu.Unlock()
 	c.working = working
-	c.conns.place(c)
+	c.leave()
+	if !working {
+		c.wait()
+	}
 }
 
+// block counts the reads and writes that have not returned.
 func (c *conn) block(n int) {
 	c.conns.mu.Lock()
 	defer c.conns.mu.Unlock()
 	c.blocked += n
-	c.conns.place(c)
+	if c.blocked > 0 {
+		c.wait()
+	}
 }
 
 // Write writes to the client. What net/http reads is told by exchange: it also reads

@@ -77,6 +77,7 @@ func (x *exchange) settle() {
 	if !x.whole && !x.continues {
 		_ = rc.SetReadDeadline(time.Now().Add(arriving))
 		_, _ = io.CopyN(io.Discard, x, maxBody)
+		_ = rc.SetReadDeadline(time.Time{}) // who works on must not take it for the client's leaving
 	}
 	if !x.whole {
 		x.Header().Set("Connection", "close")

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,6 +19,13 @@ const (
 )
 
 var errMalformed = errors.New("malformed")
+
+// checking is held by the one that checks a large request: parsed, its tagged fields may take
+// twenty times their bytes. kfake parses it again, so those with many are refused.
+var checking sync.Mutex
+
+// maxTags is more than any client sends of fields that this version does not know.
+const maxTags = 64
 
 // check says why a request must not reach kfake. It parses as kfake does, so that what
 // panics there panics here, where it costs one connection.
@@ -39,6 +47,10 @@ func check(body []byte) (err error) {
 	case len(body) > maxPlain && key != kmsg.Produce.Int16():
 		return fmt.Errorf("%w: %d bytes for key %d", errMalformed, len(body), key)
 	}
+	if len(body) > maxPlain {
+		checking.Lock()
+		defer checking.Unlock()
+	}
 	req.SetVersion(version)
 	if req.IsFlexible() {
 		kmsg.SkipTags(&r)
@@ -54,12 +66,18 @@ func sane(req kmsg.Request) error {
 	partitions := 0
 	switch req := req.(type) {
 	case *kmsg.ProduceRequest:
+		tags := req.UnknownTags.Len()
 		for _, t := range req.Topics {
+			tags += t.UnknownTags.Len()
 			for _, p := range t.Partitions {
+				tags += p.UnknownTags.Len()
 				if err := checkBatch(p.Records); err != nil {
 					return err
 				}
 			}
+		}
+		if tags > maxTags {
+			return fmt.Errorf("%w: %d unknown tags", errMalformed, tags)
 		}
 	case *kmsg.CreateTopicsRequest:
 		for _, t := range req.Topics {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -31,7 +33,7 @@ const (
 // whatever length it reads, and a request that it does not expect ends the process. Its
 // connections hand over whole and checked requests only. A full gate closes the longest
 // quiet connection for each new one, and a frame that is long in coming where frames hold
-// too much, so that nobody locks others out.
+// too much. Who does not speak Kafka locks nobody out.
 type gate struct {
 	net.Listener
 	conns, held   int // bounds, and
@@ -122,11 +124,20 @@ func (g *gate) begin(c *conn) {
 	c.begun = time.Now()
 }
 
-func (g *gate) end(c *conn) {
+func (g *gate) end(c *conn, speaks bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sum -= c.holds
-	c.holds, c.spoken, c.quiet = 0, true, time.Now()
+	c.holds, c.spoken, c.quiet = 0, c.spoken || speaks, time.Now()
+}
+
+// introduces tells whether a checked frame only asks for versions or logs in: anybody can.
+func introduces(frame []byte) bool {
+	switch kmsg.Key(binary.BigEndian.Uint16(frame[4:])) { //nolint:exhaustive,gosec // all others ask for something; check knows the key
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
+		return true
+	}
+	return false
 }
 
 // conn hands checked frames to kfake. It is read by one goroutine.
@@ -136,7 +147,7 @@ type conn struct {
 	frame []byte // with its length, what is not handed over yet
 
 	// Under gate.mu.
-	spoken bool      // has sent a good request
+	spoken bool      // has sent a good request that asks for more than an introduction
 	quiet  time.Time // since its last good request, or since it was opened
 	begun  time.Time // the unfinished frame
 	holds  int       // bytes of the unfinished frame
@@ -179,7 +190,7 @@ func (c *conn) next() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.gate.end(c)
+	c.gate.end(c, !introduces(frame))
 	return frame, c.SetReadDeadline(time.Time{})
 }
 

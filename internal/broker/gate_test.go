@@ -133,10 +133,12 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 	b := start(t, t.TempDir(), "127.0.0.1:0")
 	defer b.Close()
 	honest := dial(t, b)
-	ask(t, honest, kmsg.NewPtrApiVersionsRequest(), 0)
+	ask(t, honest, kmsg.NewPtrMetadataRequest(), 1)
 	first := dial(t, b)
-	for range 2 * maxConns {
-		dial(t, b)
+	for i := range 2 * maxConns {
+		if c := dial(t, b); i%8 == 0 { // to ask for versions is no more than to say hello
+			ask(t, c, kmsg.NewPtrApiVersionsRequest(), 0)
+		}
 	}
 	isCutOff(t, first)
 	answers(t, b)
@@ -164,7 +166,7 @@ func TestLongestQuietGivesWay(t *testing.T) {
 		clients[i], servers[i] = accept()
 	}
 	for _, i := range []int{1, 0, 2} {
-		g.end(servers[i])
+		g.end(servers[i], true)
 	}
 	accept()
 	isCutOff(t, clients[1])
@@ -305,5 +307,25 @@ func TestLogIsPrivate(t *testing.T) {
 	must(t, os.Symlink(filepath.Join(dir, "moved"), filepath.Join(dir, "log")))
 	if _, err := Start(t.Context(), dir, "127.0.0.1:0"); err == nil || errors.Is(err, ErrTaken) {
 		t.Errorf("a link in place of the log: %v", fmt.Sprint(err))
+	}
+}
+
+// Tagged fields that no version knows take many times their bytes once they are parsed.
+func TestManyTags(t *testing.T) {
+	for n, refused := range map[int]bool{maxTags: false, maxTags + 1: true, 10_000: true} {
+		of := map[string]func(*kmsg.ProduceRequest) *kmsg.Tags{
+			"request":   func(r *kmsg.ProduceRequest) *kmsg.Tags { return &r.UnknownTags },
+			"topic":     func(r *kmsg.ProduceRequest) *kmsg.Tags { return &r.Topics[0].UnknownTags },
+			"partition": func(r *kmsg.ProduceRequest) *kmsg.Tags { return &r.Topics[0].Partitions[0].UnknownTags },
+		}
+		for where, tags := range of {
+			req := &kmsg.ProduceRequest{Topics: []kmsg.ProduceRequestTopic{{Topic: "t", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batchOf(1, 0, recordsOf(1))}}}}}
+			for i := range n {
+				tags(req).Set(uint32(100+i), nil)
+			}
+			if err := check(frameOf(req, 9)[4:]); (err != nil) != refused {
+				t.Errorf("%d tags in the %s: %v", n, where, err)
+			}
+		}
 	}
 }
