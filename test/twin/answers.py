@@ -267,7 +267,7 @@ def field_text(name, kind, v):
         return f"{v:#x}"
     if kind == wire.GROUP:
         return f"{len(v)} bytes"
-    return wire.printable(v)
+    return wire.text_of(v)
 
 
 def letter(topic, record):
@@ -275,9 +275,9 @@ def letter(topic, record):
     key, value = record.key, record.value
     got, rest = decoded(NAMES[topic], value or b"")
     out = {"topic": topic + "_dead_letter", "time": wire.clock(record.time), "source_topic": topic,
-           "source_position": f"{record.partition}:{record.offset}", "key": None if key is None else wire.printable(key),
+           "source_position": f"{record.partition}:{record.offset}", "key": None if key is None else wire.text_of(key),
            "key_base64": wire.base64_of(key), "value_base64": wire.base64_of(value),
            "fields": [{"name": n, "text": t} for n, t in got], "undecoded_bytes": number(rest)}
     if record.headers:
-        out["headers"] = [{"key": wire.printable(k), "value_base64": wire.base64_of(v)} for k, v in record.headers]
+        out["headers"] = [{"key": wire.text_of(k), "value_base64": wire.base64_of(v)} for k, v in record.headers]
     return out

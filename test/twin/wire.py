@@ -173,25 +173,6 @@ def base64_of(b):
     return None if b is None else base64.b64encode(b).decode()
 
 
-ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
-
-
-def printable(b):
-    """Bytes as text: as they are, or quoted as in Go where something is not printable."""
-    try:
-        if b.decode().isprintable():
-            return b.decode()
-    except UnicodeDecodeError:
-        pass
-    return '"' + "".join(map(escape, b.decode("utf-8", "surrogateescape"))) + '"'
-
-
-def escape(c):
-    if c in ESCAPES:
-        return ESCAPES[c]
-    n = ord(c)
-    if 0xDC80 <= n <= 0xDCFF:  # a byte that is no UTF-8
-        return f"\\x{n - 0xDC00:02x}"
-    if c.isprintable():
-        return c
-    return f"\\x{n:02x}" if n < 0x80 else f"\\u{n:04x}" if n < 0x10000 else f"\\U{n:08x}"
+def text_of(b):
+    """Bytes as JSON has them: a text, in which a byte that is no UTF-8 is U+FFFD."""
+    return "".join("\ufffd" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in b.decode("utf-8", "surrogateescape"))
