@@ -53,7 +53,7 @@ func parse(args []string, stderr io.Writer) (Command, error) {
 		cmd, err = svc.parse(args)
 	}
 	if err != nil {
-		usage(stderr, "")
+		err = fmt.Errorf("%w; -h for help", err)
 	}
 	return cmd, err
 }
@@ -84,14 +84,23 @@ func (s service) flagSet(c *Command) *flag.FlagSet {
 	return fs
 }
 
+// names are those of all services.
+func names() string {
+	var all []string
+	for _, s := range services() {
+		all = append(all, s.name)
+	}
+	return strings.Join(all, ", ")
+}
+
 // choose finds the service that -service names.
 func choose(name string) (service, error) {
 	if name == "" {
-		return service{}, errors.New("-service is missing")
+		return service{}, errors.New("-service is missing, takes " + names())
 	}
 	svc, ok := find(name)
 	if !ok {
-		return service{}, fmt.Errorf("-service: got %q, takes one of those above", name)
+		return service{}, fmt.Errorf("-service: got %q, takes %s", name, names())
 	}
 	return svc, nil
 }

@@ -57,7 +57,6 @@ func run(ctx context.Context, args, environ []string, stdout, stderr *out.Writer
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
-		stderr.F("\n")
 		complain(stderr, err)
 		return exitUsage
 	}

@@ -65,12 +65,19 @@ func TestParse(t *testing.T) {
 		"-remove=perhaps", "-service",
 	} {
 		var stderr strings.Builder
-		if got, err := parse(strings.Fields(args), &stderr); err == nil {
+		got, err := parse(strings.Fields(args), &stderr)
+		if err == nil {
 			t.Errorf("%q is taken as %+v", args, got)
+			continue
 		}
-		for _, s := range services() { // whatever is wrong, usage says all that is right
-			if !strings.Contains(stderr.String(), "-service="+s.name) {
-				t.Errorf("%q: usage lacks %s", args, s.name)
+		if s := err.Error(); strings.Contains(s, "\n") || !strings.HasSuffix(s, "; -h for help") || stderr.Len() > 0 {
+			t.Errorf("%q: %q, and %q", args, s, &stderr)
+		}
+		if args == "" || strings.HasPrefix(args, "-service=ALL") {
+			for _, s := range services() {
+				if !strings.Contains(err.Error(), s.name) {
+					t.Errorf("%q: %v lacks %s", args, err, s.name)
+				}
 			}
 		}
 	}
