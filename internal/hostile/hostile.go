@@ -20,7 +20,12 @@ type Kind struct {
 	Text string
 	// Deaf: it never takes what it is answered.
 	Deaf bool
+	// Trickle is sent after Text, a byte at a time, each after a pause.
+	Trickle string
 }
+
+// trickle is the pause before each byte of a Kind's Trickle.
+const trickle = 250 * time.Millisecond
 
 // Kinds are those that wait, or make the server wait, in another phase each. key is an
 // API key that the server takes.
@@ -31,6 +36,7 @@ func Kinds(key string) []Kind {
 		{Name: "no request"},
 		{Name: "no key and no body", Text: post("Content-Length: 100\r\n")},
 		{Name: "no body", Text: post(authorized + "Content-Length: 100\r\n")},
+		{Name: "a body byte by byte", Text: post(authorized + "Content-Length: 100\r\n"), Trickle: strings.Repeat(" ", 100)},
 		{Name: "no chunk", Text: post(authorized + "Transfer-Encoding: chunked\r\n")},
 		{Name: "no body where none is read", Text: "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"},
 		{Name: "no ear", Text: strings.Repeat("GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n", 100), Deaf: true},
@@ -101,7 +107,16 @@ func (c *Crowd) visit(ctx context.Context, addr string, k Kind) {
 		}
 		return
 	}
-	if _, err = io.WriteString(conn, k.Text); err == nil {
+	_, err = io.WriteString(conn, k.Text)
+	for i := 0; i < len(k.Trickle) && err == nil; i++ {
+		select {
+		case <-time.After(trickle):
+			_, err = io.WriteString(conn, k.Trickle[i:i+1])
+		case <-ctx.Done():
+			return
+		}
+	}
+	if err == nil {
 		_, _ = io.Copy(io.Discard, conn) // until it is sent away
 	}
 }
