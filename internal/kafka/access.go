@@ -12,19 +12,19 @@ import (
 	"coinbit/internal/stream"
 )
 
-// ErrDenied says that Kafka does not grant this client what it needs. An admin
+// errDenied says that Kafka does not grant this client what it needs. An admin
 // mends it; the service need not be restarted.
-var ErrDenied = errors.New("kafka denies a right")
+var errDenied = errors.New("kafka denies a right")
 
 // denial says which.
 type denial struct{ text string }
 
 func (d *denial) Error() string { return d.text }
-func (d *denial) Unwrap() error { return ErrDenied }
+func (d *denial) Unwrap() error { return errDenied }
 
 // Denied tells whether Kafka refused something for want of a right.
 func Denied(err error) bool {
-	return errors.Is(err, ErrDenied) ||
+	return errors.Is(err, errDenied) ||
 		errors.Is(err, sarama.ErrTopicAuthorizationFailed) || errors.Is(err, sarama.ErrGroupAuthorizationFailed) ||
 		errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed) || errors.Is(err, sarama.ErrClusterAuthorizationFailed)
 }

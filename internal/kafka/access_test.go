@@ -158,7 +158,7 @@ func TestDenied(t *testing.T) {
 	}
 	says := func(err error, want string) {
 		t.Helper()
-		if !errors.Is(err, ErrDenied) || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), want) {
+		if !errors.Is(err, errDenied) || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}

@@ -522,7 +522,7 @@ func (l *lane) await(f *flight, answers chan answer) (int64, error) {
 			l.tellFenced()
 			return 0, fmt.Errorf("%w: %w", ErrFenced, a.err)
 		case errors.Is(a.err, sarama.ErrDuplicateSequenceNumber):
-			return 0, ErrUnknownOffset
+			return 0, errUnknownOffset
 		case !retriable(a.err), attempt > retries, f.batch != nil && f.tooOld():
 			if errors.Is(a.err, sarama.ErrTopicAuthorizationFailed) {
 				a.err = l.w.denied(stream.Right{Operation: stream.Write, Resource: stream.TopicResource, Name: l.w.topic})

@@ -246,7 +246,7 @@ func TestUnknownOffset(t *testing.T) {
 	_, w := logWriter(t, 1)
 	answers := make(chan answer, 1)
 	answers <- answer{sent: true, err: sarama.ErrDuplicateSequenceNumber}
-	if offset, err := w.lane(0).await(&flight{}, answers); !errors.Is(err, ErrUnknownOffset) || errors.Is(err, ErrNotAppended) {
+	if offset, err := w.lane(0).await(&flight{}, answers); !errors.Is(err, errUnknownOffset) || errors.Is(err, ErrNotAppended) {
 		t.Fatalf("%d, %v", offset, err)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/lovoo/goka"
 )
 
-// ErrUnknownOffset says that a record is in the log, but a repeat of its
+// errUnknownOffset says that a record is in the log, but a repeat of its
 // request was what the broker acknowledged, and that answer carries no offset.
-var ErrUnknownOffset = errors.New("record is stored at an offset that the broker did not tell")
+var errUnknownOffset = errors.New("record is stored at an offset that the broker did not tell")
 
 // Producer is a goka.Producer for what a processor emits to one topic: flag events or
 // dead letters.

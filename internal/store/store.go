@@ -22,9 +22,9 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
-// ErrGap says that somebody else wrote to a changelog partition that this
+// errGap says that somebody else wrote to a changelog partition that this
 // process owns: its rows are no longer a fold of what this process saw.
-var ErrGap = errors.New("another writer on the table's partition")
+var errGap = errors.New("another writer on the table's partition")
 
 const (
 	noOffset      = -1
@@ -96,8 +96,8 @@ func newStore(path string, mode Mode) *Store {
 // ErrBroken says that local files are damaged, or cannot be written.
 var ErrBroken = errors.New("local state")
 
-// ErrPartly says that recovery ended before it had read all that it must.
-var ErrPartly = errors.New("the table was recovered in part")
+// errPartly says that recovery ended before it had read all that it must.
+var errPartly = errors.New("the table was recovered in part")
 
 // Memory bounds, in bytes and about, what the store holds: five eighths for rows,
 // of which two may wait to be written, three for the database's own buffers. While it
@@ -263,7 +263,7 @@ func (s *Store) Close() error {
 }
 
 // Acked notes that the changelog holds value for key at offset. It returns
-// ErrGap when a record that is not ours came between.
+// errGap when a record that is not ours came between.
 func (s *Store) Acked(key string, value []byte, offset int64) error {
 	return s.acked(nil, key, value, offset)
 }
@@ -310,7 +310,7 @@ func (s *Store) acked(e *entry, key string, value []byte, offset int64) error {
 // ack needs s.mu.
 func (s *Store) ack(e *entry, key string, value []byte, offset int64) error {
 	if s.offset != noOffset && offset != s.offset+1 {
-		s.failed = fmt.Errorf("%w: expected offset %d, got %d", ErrGap, s.offset+1, offset)
+		s.failed = fmt.Errorf("%w: expected offset %d, got %d", errGap, s.offset+1, offset)
 		return s.failed
 	}
 	if e == nil || !e.pending {
@@ -464,12 +464,12 @@ func (s *Store) SetOffset(offset int64) error {
 
 // MarkRecovered ends recovery. Goka also calls it when its session ends in the
 // middle, and when a leader that is none any more tells an old end of the log:
-// that is ErrPartly.
+// that is errPartly.
 func (s *Store) MarkRecovered() error {
 	s.mu.Lock()
 	if s.mode == Lead && s.limit != math.MaxInt64 && s.offset < s.limit {
 		defer s.mu.Unlock()
-		return fmt.Errorf("%w: up to offset %d, its claim stands at %d", ErrPartly, s.offset, s.limit)
+		return fmt.Errorf("%w: up to offset %d, its claim stands at %d", errPartly, s.offset, s.limit)
 	}
 	s.recovered = true
 	if s.fresh != nil {

@@ -52,13 +52,13 @@ func TestGap(t *testing.T) {
 			must(t, s.Acked("a", []byte("1"), 3)) // a compacted log does not begin at 0
 			must(t, s.Set("a", []byte("2")))
 			err := s.Acked("a", []byte("2"), next)
-			if !errors.Is(err, ErrGap) || !strings.Contains(err.Error(), "expected offset 4") {
-				t.Fatalf("got %v, want ErrGap", err)
+			if !errors.Is(err, errGap) || !strings.Contains(err.Error(), "expected offset 4") {
+				t.Fatalf("got %v, want errGap", err)
 			}
-			if err := s.Acked("a", []byte("3"), 4); !errors.Is(err, ErrGap) {
+			if err := s.Acked("a", []byte("3"), 4); !errors.Is(err, errGap) {
 				t.Fatalf("afterwards %v: a store with a gap must stay failed", err)
 			}
-			if err := s.Close(); !errors.Is(err, ErrGap) {
+			if err := s.Close(); !errors.Is(err, errGap) {
 				t.Fatalf("Close says %v", err)
 			}
 			rows, o := inDir(t, s.path, Lead)
@@ -94,8 +94,8 @@ func TestLateAck(t *testing.T) {
 	}
 	same(t, "rows", rows, map[string]string{"a": "4"})
 	// Recovery ended before the late record: now it counts as a gap.
-	if err := s.Acked("late", []byte("9"), 9); !errors.Is(err, ErrGap) {
-		t.Fatalf("got %v, want ErrGap", err)
+	if err := s.Acked("late", []byte("9"), 9); !errors.Is(err, errGap) {
+		t.Fatalf("got %v, want errGap", err)
 	}
 }
 

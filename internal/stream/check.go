@@ -143,14 +143,14 @@ func CheckFlagEvent(r Record, value any) (wallet.FlagEvent, error) {
 	}
 	switch v := m.Event.(type) {
 	case *pb.FlagEvent_Crossing:
-		e.Crossing = LoadEvidence(v.Crossing.GetEvidence())
+		e.Crossing = loadEvidence(v.Crossing.GetEvidence())
 		if e.Crossing == nil {
 			return e, fmt.Errorf("crossing without evidence")
 		}
 		if e.Crossing.Partition != r.Partition || e.Crossing.Offset < 0 {
 			return e, fmt.Errorf("crossing names an impossible deposit %d:%d", e.Crossing.Partition, e.Crossing.Offset)
 		}
-		if e.Parts, err = LoadParts(v.Crossing.GetParts()); err != nil {
+		if e.Parts, err = loadParts(v.Crossing.GetParts()); err != nil {
 			return e, fmt.Errorf("crossing: %w", err)
 		}
 		if err = e.Crossing.Check(); err == nil {

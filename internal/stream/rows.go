@@ -64,7 +64,7 @@ func CounterOf(m *pb.Counter) (wallet.Counter, error) {
 	if err != nil {
 		return wallet.Counter{}, err
 	}
-	c := wallet.Counter{Account: a, Window: w, Tip: LoadEvidence(m.GetTip())}
+	c := wallet.Counter{Account: a, Window: w, Tip: loadEvidence(m.GetTip())}
 	return c, rowError(c.Check())
 }
 
@@ -88,10 +88,10 @@ func LoadFlag(v any) (wallet.Flag, error) {
 	if err != nil || m == nil {
 		return wallet.Flag{}, err
 	}
-	parts, err := LoadParts(m.Parts)
+	parts, err := loadParts(m.Parts)
 	f := wallet.Flag{
 		NextOffset: m.NextOffset, NextTip: m.NextTip, RemovedUpto: m.RemovedUpto, OpRaised: m.OpRaised,
-		RecentEventIDs: m.RecentEventIds, Evidence: LoadEvidence(m.Evidence), Latest: LoadEvidence(m.Latest),
+		RecentEventIDs: m.RecentEventIds, Evidence: loadEvidence(m.Evidence), Latest: loadEvidence(m.Latest),
 		Removals: m.Removals, LastRemovalAt: m.LastRemovalMs, RaisedAt: m.RaisedAtMs, Parts: parts,
 	}
 	if err == nil {
@@ -282,8 +282,8 @@ func storeCells(cells []wallet.Cell) *pb.Parts {
 	return m
 }
 
-// LoadParts translates the deposits of a window; nil are none. Its error is ErrRow.
-func LoadParts(m *pb.Parts) ([]wallet.Cell, error) { return loadCells(m) }
+// loadParts translates the deposits of a window; nil are none. Its error is ErrRow.
+func loadParts(m *pb.Parts) ([]wallet.Cell, error) { return loadCells(m) }
 
 // StoreParts translates the deposits of a window; none are nil.
 func StoreParts(cells []wallet.Cell) *pb.Parts {
@@ -293,8 +293,8 @@ func StoreParts(cells []wallet.Cell) *pb.Parts {
 	return storeCells(cells)
 }
 
-// LoadEvidence translates evidence; nil stays nil.
-func LoadEvidence(m *pb.Evidence) *wallet.Evidence {
+// loadEvidence translates evidence; nil stays nil.
+func loadEvidence(m *pb.Evidence) *wallet.Evidence {
 	if m == nil {
 		return nil
 	}

@@ -117,7 +117,7 @@ var bugs = []bug{
 	{"a failed batch's number is used again", "internal/kafka/lane.go",
 		"		l.askRenewal()\n", "", "./internal/kafka -run LogGoesOn"},
 	{"unknown offset taken for success", "internal/kafka/lane.go",
-		"return 0, ErrUnknownOffset", "return 0, nil", "./internal/kafka -run UnknownOffset"},
+		"return 0, errUnknownOffset", "return 0, nil", "./internal/kafka -run UnknownOffset"},
 	{"older rows accepted", "internal/app/tables.go",
 		"held != nil && version(value) < version(held)", "false", "./internal/app -run Updater"},
 	{"stale row not written over", "internal/app/owned.go",
