@@ -123,7 +123,7 @@ func (im image) build(t *testing.T) string {
 // user cannot write to, its environment and no more, and a network of its own, where it is
 // reached under another address than 127.0.0.1.
 func TestImage(t *testing.T) {
-	if os.Getenv("IMAGE_ROOT") != "" {
+	if inImage() {
 		inContainer(t)
 		return
 	}

@@ -21,7 +21,13 @@ var (
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// inImage tells whether this is the process that TestImage starts in a network of its own.
+func inImage() bool { return os.Getenv("IMAGE_ROOT") != "" }
+
 func run(m *testing.M) int {
+	if inImage() {
+		return m.Run() // where nothing is shared
+	}
 	dir, err := os.MkdirTemp("", "coinbit-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
