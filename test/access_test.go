@@ -53,13 +53,7 @@ type guarded struct {
 // props are further ones of the broker.
 func newGuarded(t *testing.T, props map[string]string) *guarded {
 	t.Helper()
-	if !ownKafka {
-		const why = "this needs a Kafka of its own; it cannot use the one on BROKER"
-		if os.Getenv("CI") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	needsOwnKafka(t)
 	g := &guarded{t: t, dir: t.TempDir(), partOf: 2, password: map[string]string{}, cert: map[string][2]string{}}
 	var err error
 	if g.pki, err = kafkatest.NewPKI(t.TempDir()); err != nil {

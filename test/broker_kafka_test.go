@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"testing"
 	"time"
 
 	"coinbit/internal/kafkatest"
@@ -32,4 +33,18 @@ func startShared(dir string) (stop func(), err error) {
 	bootstrap, ownKafka = c.Bootstrap(), true
 	fmt.Printf("Apache Kafka %s up in %v\n", kafkatest.Version, time.Since(began).Round(time.Millisecond))
 	return c.Stop, nil
+}
+
+// needsOwnKafka is for tests that start a Kafka with settings of their own, or stop it. With
+// BROKER they are skipped; CI has none to name.
+func needsOwnKafka(t *testing.T) {
+	t.Helper()
+	if ownKafka {
+		return
+	}
+	const why = "this needs a Kafka of its own; it cannot use the one on BROKER"
+	if os.Getenv("CI") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }

@@ -69,9 +69,7 @@ func ask(t *testing.T, limit time.Duration, addr, path string, codes ...int) {
 // ones are taken by the kernel, and nothing is ever answered. Everything that needs no Kafka
 // answers as always, everything that does gives up in its time, and all goes on by itself.
 func TestKafkaHangs(t *testing.T) {
-	if !ownKafka {
-		t.Skip("this needs a Kafka of its own")
-	}
+	needsOwnKafka(t)
 	c, err := kafkatest.Start(context.Background(), kafkatest.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

@@ -130,9 +130,9 @@ func TestLiveShutdown(t *testing.T) {
 	}
 }
 
-// A client that takes nothing is let go of.
-func TestLiveStalled(t *testing.T) {
-	t.Parallel()
+// impatient is a live stream, served on an address, that lets go of who takes nothing soon.
+func impatient(t *testing.T) (*channel, string) {
+	t.Helper()
 	c := newChannel()
 	o := newWorld().options()
 	o.Live = c
@@ -142,6 +142,13 @@ func TestLiveStalled(t *testing.T) {
 	}
 	a.SetStallTimeout(200 * time.Millisecond)
 	addr := serve(t, a.Handler(), unchanged)
+	return c, addr
+}
+
+// A client that takes nothing is let go of.
+func TestLiveStalled(t *testing.T) {
+	t.Parallel()
+	c, addr := impatient(t)
 	go func() { c.messages <- []byte("data: 1\n\n") }()
 	open(t, addr)
 	large := []byte("data: " + strings.Repeat("x", 1<<20) + "\n\n")
@@ -158,15 +165,7 @@ func TestLiveStalled(t *testing.T) {
 // It is noticed while little is told too: what waits for the client in this machine is bounded.
 func TestLiveStalledQuietly(t *testing.T) {
 	t.Parallel()
-	c := newChannel()
-	o := newWorld().options()
-	o.Live = c
-	a, err := api.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.SetStallTimeout(200 * time.Millisecond)
-	addr := serve(t, a.Handler(), unchanged)
+	c, addr := impatient(t)
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
